@@ -1,0 +1,29 @@
+//! The waist: the words in which every protocol above and every engine below speak.
+//!
+//! Floor 1. Ids, records and their encoding, requests and events, refusals, limits. No behaviour beyond encoding
+//! itself, and no protocol's own terms: a front end translates at its own door.
+
+pub mod batch;
+pub mod entry;
+mod event;
+mod ids;
+mod limits;
+mod record;
+mod refusal;
+mod request;
+mod value;
+
+pub use batch::Batch;
+pub use entry::{Entry, EntryBuilder, Operation, OperationKind};
+pub use event::{Delivered, Event, Item, OwnedRecord, Status};
+pub use ids::{
+    ConnId, ConsumerId, GroupId, Index, Lane, NodeId, OpSequence, Origin, Protocol, QueueId, Seq, ShardId,
+    Term,
+};
+pub use limits::Limits;
+pub use record::{Damaged, Record};
+pub use refusal::{Entity, Refusal};
+pub use request::{
+    Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, Request, Subscribe,
+};
+pub use value::{Arguments, Value};

@@ -1,0 +1,186 @@
+//! What a session asks of the broker.
+
+use crate::{Arguments, ConsumerId, Lane, QueueId, Record, Seq};
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Address and port, for messages.
+    pub address: String,
+    /// Whether it is this machine's loopback.
+    pub loopback: bool,
+}
+
+/// One request of a connection. Requests of one lane are answered in order.
+#[derive(Clone, Debug)]
+pub enum Request<'a> {
+    /// A name and password, however the protocol carried them. Answer: `Admitted` or `Refused` without a lane.
+    Authenticate {
+        /// The name.
+        user: &'a str,
+        /// The password.
+        password: &'a [u8],
+    },
+    /// Enters a virtual host. Answer: `Entered` or `Refused` without a lane.
+    Enter {
+        /// Its name.
+        vhost: &'a str,
+    },
+    /// Ends a lane: its consumers go, what they held returns, its settlements become durable.
+    /// Answer: `LaneClosed`, once that is true.
+    CloseLane {
+        /// The lane.
+        lane: Lane,
+    },
+    /// A message to be routed. With `confirm` the answer is `Confirmed` or `Rejected`.
+    Publish(Publish<'a>),
+    /// Ends the delivery of messages of one queue, all of them delivered to this connection. No answer.
+    Settle {
+        /// The lane they were delivered on.
+        lane: Lane,
+        /// The queue.
+        queue: QueueId,
+        /// The first place.
+        first: Seq,
+        /// The last place; everything between was delivered to this lane too.
+        last: Seq,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Starts a consumer. Answer: `Subscribed` or `Refused`; deliveries may follow at once.
+    Subscribe(Subscribe<'a>),
+    /// Ends a consumer. What it holds stays held by the lane. Answer: `Unsubscribed`.
+    Unsubscribe {
+        /// The lane.
+        lane: Lane,
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// More messages may be delivered to a consumer.
+    Grant {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How many more.
+        messages: u32,
+    },
+    /// Bounds what all consumers of a lane started from now on hold together; `None` lifts the bound.
+    Window {
+        /// The lane.
+        lane: Lane,
+        /// The bound in messages.
+        messages: Option<u32>,
+    },
+    /// One message, now. Answer: `Got`, `Empty` or `Refused`.
+    Get {
+        /// The lane.
+        lane: Lane,
+        /// The queue's name.
+        queue: &'a str,
+        /// Whether it is settled by being sent.
+        settled: bool,
+    },
+    /// A change of, or question about, the topology. Answer: `Done`, `Declared`, `Purged`, `Deleted` or `Refused`.
+    Change {
+        /// The lane.
+        lane: Lane,
+        /// What.
+        change: Change,
+    },
+    /// The connection ends in an orderly way; answer: `Closed` when every lane is.
+    Close,
+}
+
+/// What becomes of delivered messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Done: never delivered again.
+    Accept,
+    /// Back to their places; with `failed` each one's delivery count rises.
+    Return {
+        /// Whether it counts as a failed delivery.
+        failed: bool,
+    },
+    /// Not wanted: dead-lettered where the queue says so, else dropped.
+    Reject,
+}
+
+/// A message on its way in.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish<'a> {
+    /// The lane.
+    pub lane: Lane,
+    /// The number of this publish in its lane, from 1 without gaps, when confirms are on; else 0.
+    pub token: u64,
+    /// Whether an unroutable message comes back as `Unroutable` (before its confirm).
+    pub mandatory: bool,
+    /// The message.
+    pub record: Record<'a>,
+    /// Called only where routing needs the headers.
+    pub headers: HeadersOf,
+}
+
+/// Reads the headers out of a native prefix; `None` where they are not readable.
+pub type HeadersOf = fn(prefix: &[u8]) -> Option<Arguments>;
+
+/// A consumer to be started.
+#[derive(Clone, Debug)]
+pub struct Subscribe<'a> {
+    /// The lane.
+    pub lane: Lane,
+    /// The id that deliveries will carry.
+    pub consumer: ConsumerId,
+    /// The queue's name.
+    pub queue: &'a str,
+    /// Whether messages are settled by being sent.
+    pub settled: bool,
+    /// Whether it must be the only consumer.
+    pub exclusive: bool,
+    /// Higher ones are served first.
+    pub priority: i32,
+    /// How many messages may be delivered before the first `Grant`; `None`: no bound in messages.
+    pub credit: Option<u32>,
+}
+
+/// A change of the topology, or a question about it.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // The fields are AMQP's, which are the routing model's.
+pub enum Change {
+    DeclareExchange(ExchangeDeclaration),
+    DeleteExchange { name: String, if_unused: bool },
+    BindExchange { source: String, destination: String, key: String, arguments: Arguments },
+    UnbindExchange { source: String, destination: String, key: String, arguments: Arguments },
+    DeclareQueue(QueueDeclaration),
+    DeleteQueue { name: String, if_unused: bool, if_empty: bool },
+    BindQueue { exchange: String, queue: String, key: String, arguments: Arguments },
+    UnbindQueue { exchange: String, queue: String, key: String, arguments: Arguments },
+    PurgeQueue { name: String },
+}
+
+/// An exchange to be declared.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct ExchangeDeclaration {
+    pub name: String,
+    /// `direct`, `fanout`, `topic`, `headers`, or what the client asked for.
+    pub kind: String,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub internal: bool,
+    pub arguments: Arguments,
+}
+
+/// A queue to be declared.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct QueueDeclaration {
+    /// Empty: the broker chooses the name.
+    pub name: String,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    pub durable: bool,
+    pub exclusive: bool,
+    pub auto_delete: bool,
+    pub arguments: Arguments,
+}
