@@ -93,6 +93,11 @@ impl Origin {
         (self.0 >> 32) as u32
     }
 
+    /// The shard within its node.
+    pub fn shard(self) -> ShardId {
+        ShardId((self.0 >> 32) as u16)
+    }
+
     /// The start number of the node.
     pub fn boot(self) -> u32 {
         self.0 as u32

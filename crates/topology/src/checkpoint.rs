@@ -1,0 +1,202 @@
+//! The whole state as bytes, and back.
+//!
+//! ```text
+//!  0 format u16           1
+//!  2 version u64
+//! 10 next queue u64       18 next exchange u64       26 next binding u64
+//! 34 varint count of groups, per group: u32, varint count of replicas, per replica: node u16, shard u16
+//!    varint count of virtual hosts, per host: name
+//!    varint count of exchanges, per exchange: id u64, vhost, name, kind u8,
+//!      flags (durable, auto-delete, internal, has home), home u64 if it has one, arguments
+//!    varint count of queues, per queue: id u64, vhost, name, group u32,
+//!      flags (durable, auto-delete, has home), home u64 if it has one, exclusive owner, arguments
+//!    varint count of bindings, per binding: id u64, source u64, u8 (0 queue, 1 exchange), destination u64, key, arguments
+//! ```
+//! Numbers are little endian; texts, flags and arguments as in `values`, owners as in `command`. Everything is in the
+//! order of ids, so equal states have equal bytes. Never: indexes; they are built again and may change their form.
+
+use base::{Put, Reader};
+use model::{Damaged, GroupId, Limits, Origin, QueueId};
+
+use crate::command::{put_optional_owner, put_replicas, read_optional_owner, read_replicas};
+use crate::values::{put_arguments, put_flags, put_text, read_arguments, read_flags, read_text};
+use crate::{
+    BindingId, BindingRecord, Destination, ExchangeId, ExchangeKind, ExchangeRecord, QueueRecord, Topology,
+};
+
+const FORMAT: u16 = 1;
+
+/// A sink that keeps only a 64-bit FNV-1a hash of what is put in.
+struct Hash(u64);
+
+impl Put for Hash {
+    fn put(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+impl Topology {
+    /// Appends the whole state.
+    pub fn encode<P: Put>(&self, out: &mut P) {
+        out.put_u16_le(FORMAT);
+        for number in [self.version, self.next_queue, self.next_exchange, self.bindings.next] {
+            out.put_u64_le(number);
+        }
+        out.put_varint(self.groups.len() as u64);
+        for (group, replicas) in &self.groups {
+            out.put_u32_le(group.0);
+            put_replicas(out, replicas);
+        }
+        out.put_varint(self.vhosts.len() as u64);
+        self.vhosts.keys().for_each(|name| put_text(out, name));
+        out.put_varint(self.exchanges.len() as u64);
+        self.exchanges().for_each(|exchange| put_exchange(out, exchange));
+        out.put_varint(self.queues.len() as u64);
+        self.queues().for_each(|queue| put_queue(out, queue));
+        out.put_varint(self.bindings.records.len() as u64);
+        self.bindings().for_each(|binding| put_binding(out, binding));
+    }
+
+    /// The state of these bytes. The limits are the reader's own: they are not part of the state.
+    pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Topology, Damaged> {
+        let mut reader = Reader::new(bytes);
+        let reader = &mut reader;
+        if reader.u16_le()? != FORMAT {
+            return Err(Damaged("a topology checkpoint of a format that is not known here"));
+        }
+        let mut topology = Topology::empty(limits);
+        topology.version = reader.u64_le()?;
+        topology.next_queue = reader.u64_le()?;
+        topology.next_exchange = reader.u64_le()?;
+        topology.bindings.next = reader.u64_le()?;
+        topology.read_groups(reader)?;
+        for _ in 0..reader.varint()? {
+            let name = read_text(reader)?;
+            topology.add_vhost(&name);
+        }
+        for _ in 0..reader.varint()? {
+            topology.read_exchange(reader)?;
+        }
+        for _ in 0..reader.varint()? {
+            topology.read_queue(reader)?;
+        }
+        for _ in 0..reader.varint()? {
+            topology.read_binding(reader)?;
+        }
+        if reader.is_empty() { Ok(topology) } else { Err(Damaged("a topology checkpoint goes on too long")) }
+    }
+
+    /// A hash of the whole state: equal on every replica that has applied the same commands.
+    pub fn hash(&self) -> u64 {
+        let mut hash = Hash(0xcbf2_9ce4_8422_2325);
+        self.encode(&mut hash);
+        hash.0
+    }
+
+    fn read_groups(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        for _ in 0..reader.varint()? {
+            let group = GroupId(reader.u32_le()?);
+            let replicas = read_replicas(reader)?;
+            self.groups.insert(group, replicas);
+        }
+        Ok(())
+    }
+
+    fn read_exchange(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let id = ExchangeId(reader.u64_le()?);
+        let vhost = read_text(reader)?;
+        let name = read_text(reader)?;
+        let kind = ExchangeKind::from_byte(reader.u8()?).ok_or(Damaged("an exchange of an unknown type"))?;
+        let [durable, auto_delete, internal, has_home] = read_flags(reader)?;
+        let home = read_home(reader, has_home)?;
+        let arguments = read_arguments(reader)?;
+        let taken = self.exchanges.contains_key(&id) || self.exchange(&vhost, &name).is_some();
+        if taken || id.0 >= self.next_exchange || !self.has_vhost(&vhost) {
+            return Err(Damaged("an exchange that cannot be"));
+        }
+        let record =
+            ExchangeRecord { id, vhost, name, kind, durable, auto_delete, internal, arguments, home };
+        self.add_exchange(record);
+        Ok(())
+    }
+
+    fn read_queue(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let id = QueueId(reader.u64_le()?);
+        let vhost = read_text(reader)?;
+        let name = read_text(reader)?;
+        let group = GroupId(reader.u32_le()?);
+        let [durable, auto_delete, has_home] = read_flags(reader)?;
+        let home = read_home(reader, has_home)?;
+        let exclusive = read_optional_owner(reader)?;
+        let arguments = read_arguments(reader)?;
+        let taken = self.queues.contains_key(&id) || self.queue(&vhost, &name).is_some();
+        if taken || id.0 >= self.next_queue || !self.has_vhost(&vhost) {
+            return Err(Damaged("a queue that cannot be"));
+        }
+        let queue = QueueRecord { id, vhost, name, group, durable, exclusive, auto_delete, arguments, home };
+        self.add_queue(queue);
+        Ok(())
+    }
+
+    fn read_binding(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        let id = BindingId(reader.u64_le()?);
+        let source = ExchangeId(reader.u64_le()?);
+        let [to_exchange] = read_flags(reader)?;
+        let number = reader.u64_le()?;
+        let (destination, exists) = if to_exchange {
+            (Destination::Exchange(ExchangeId(number)), self.exchanges.contains_key(&ExchangeId(number)))
+        } else {
+            (Destination::Queue(QueueId(number)), self.queues.contains_key(&QueueId(number)))
+        };
+        let key = read_text(reader)?;
+        let arguments = read_arguments(reader)?;
+        let binding = BindingRecord { id, source, destination, key, arguments };
+        let taken = self.bindings.records.contains_key(&id) || self.bindings.find(&binding).is_some();
+        if taken || id.0 >= self.bindings.next || !exists || !self.exchanges.contains_key(&source) {
+            return Err(Damaged("a binding that cannot be"));
+        }
+        self.add_binding(binding);
+        Ok(())
+    }
+}
+
+fn put_exchange<P: Put>(out: &mut P, exchange: &ExchangeRecord) {
+    out.put_u64_le(exchange.id.0);
+    put_text(out, &exchange.vhost);
+    put_text(out, &exchange.name);
+    out.put_u8(exchange.kind as u8);
+    let home = exchange.home;
+    put_flags(out, &[exchange.durable, exchange.auto_delete, exchange.internal, home.is_some()]);
+    home.into_iter().for_each(|home| out.put_u64_le(home.0));
+    put_arguments(out, &exchange.arguments);
+}
+
+fn put_queue<P: Put>(out: &mut P, queue: &QueueRecord) {
+    out.put_u64_le(queue.id.0);
+    put_text(out, &queue.vhost);
+    put_text(out, &queue.name);
+    out.put_u32_le(queue.group.0);
+    put_flags(out, &[queue.durable, queue.auto_delete, queue.home.is_some()]);
+    queue.home.into_iter().for_each(|home| out.put_u64_le(home.0));
+    put_optional_owner(out, queue.exclusive);
+    put_arguments(out, &queue.arguments);
+}
+
+fn put_binding<P: Put>(out: &mut P, binding: &BindingRecord) {
+    out.put_u64_le(binding.id.0);
+    out.put_u64_le(binding.source.0);
+    let (to_exchange, number) = match binding.destination {
+        Destination::Queue(queue) => (false, queue.0),
+        Destination::Exchange(exchange) => (true, exchange.0),
+    };
+    put_flags(out, &[to_exchange]);
+    out.put_u64_le(number);
+    put_text(out, &binding.key);
+    put_arguments(out, &binding.arguments);
+}
+
+fn read_home(reader: &mut Reader<'_>, present: bool) -> Result<Option<Origin>, Damaged> {
+    present.then(|| reader.u64_le().map(Origin)).transpose().map_err(Damaged::from)
+}

@@ -1,0 +1,307 @@
+//! The commands of the metadata group and their bytes.
+//!
+//! ```text
+//! 0 format u8     1
+//! 1 kind u8
+//! 2 by kind
+//!   1 change          vhost text, owner, group u32, name text, change
+//!   2 end connection  origin u64, connection u64
+//!   3 boot            origin u64
+//!   4 create groups   count u32
+//!   5 place group     group u32, varint count, per replica: node u16, shard u16
+//!   6 unused          queue u64
+//!
+//! owner      u8 0, or u8 1, origin u64, connection u64
+//! change     u8, then
+//!   1 declare exchange  name, kind text, flags (passive, durable, auto-delete, internal), arguments
+//!   2 delete exchange   name, flags (if unused)
+//!   3 bind exchange     source, destination, key text, arguments         4 unbind exchange   likewise
+//!   5 declare queue     name, flags (passive, durable, exclusive, auto-delete), arguments
+//!   6 delete queue      name, flags (if unused, if empty)
+//!   7 bind queue        exchange, queue, key text, arguments             8 unbind queue      likewise
+//!   9 purge queue       name
+//! ```
+//! Numbers are little endian; texts, flags and arguments as in `values`. A newer format or an unknown kind is not
+//! skipped: it halts the machine, which is older than the log it reads.
+
+use base::{Put, Reader};
+use model::{
+    Change as Wanted, ConnId, Damaged, ExchangeDeclaration, GroupId, NodeId, Origin, QueueDeclaration,
+    QueueId, ShardId,
+};
+
+use crate::topology::Halt;
+use crate::values::{put_arguments, put_flags, put_text, read_arguments, read_flags, read_text};
+use crate::{Owner, Replica};
+
+const FORMAT: u8 = 1;
+
+/// One change a client asked for, with what was chosen when it was proposed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The virtual host.
+    pub vhost: String,
+    /// What the client asked for.
+    pub change: Wanted,
+    /// The connection that asked; `None` where an operator did, who can hold nothing exclusively.
+    pub owner: Option<Owner>,
+    /// The logged group that takes the queue if one is created that is logged.
+    pub group: GroupId,
+    /// The name of the queue if it is to be named by the broker.
+    pub name: String,
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// A client's change.
+    Change(Change),
+    /// A connection has ended: its exclusive queues go.
+    EndConnection(Owner),
+    /// A shard has started: what older starts of the same place kept in memory is gone.
+    Boot(Origin),
+    /// Groups 1 to this number exist; fewer than there are changes nothing.
+    CreateGroups(u32),
+    /// Where a group's replicas are.
+    PlaceGroup(GroupId, Vec<Replica>),
+    /// The last consumer of an auto-delete queue has left.
+    UnusedAutoDelete(QueueId),
+}
+
+impl Command {
+    /// Appends the command.
+    pub fn encode<P: Put>(&self, out: &mut P) {
+        out.put_u8(FORMAT);
+        match self {
+            Command::Change(change) => {
+                out.put_u8(1);
+                put_change(out, change);
+            }
+            Command::EndConnection(owner) => {
+                out.put_u8(2);
+                put_owner(out, *owner);
+            }
+            Command::Boot(origin) => {
+                out.put_u8(3);
+                out.put_u64_le(origin.0);
+            }
+            Command::CreateGroups(count) => {
+                out.put_u8(4);
+                out.put_u32_le(*count);
+            }
+            Command::PlaceGroup(group, replicas) => {
+                out.put_u8(5);
+                out.put_u32_le(group.0);
+                put_replicas(out, replicas);
+            }
+            Command::UnusedAutoDelete(queue) => {
+                out.put_u8(6);
+                out.put_u64_le(queue.0);
+            }
+        }
+    }
+
+    /// The bytes of the command.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// The command of these bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Command, Halt> {
+        let mut reader = Reader::new(bytes);
+        let command = read_command(&mut reader)?;
+        if !reader.is_empty() {
+            return Err(Halt("a metadata command has more bytes than it should".into()));
+        }
+        Ok(command)
+    }
+}
+
+fn read_command(reader: &mut Reader<'_>) -> Result<Command, Halt> {
+    let format = reader.u8().map_err(Damaged::from)?;
+    if format != FORMAT {
+        return Err(Halt(format!("a metadata command has format {format}, this program knows {FORMAT}")));
+    }
+    let kind = reader.u8().map_err(Damaged::from)?;
+    Ok(match kind {
+        1 => Command::Change(read_change(reader)?),
+        2 => Command::EndConnection(read_owner(reader)?),
+        3 => Command::Boot(Origin(reader.u64_le().map_err(Damaged::from)?)),
+        4 => Command::CreateGroups(reader.u32_le().map_err(Damaged::from)?),
+        5 => {
+            let group = GroupId(reader.u32_le().map_err(Damaged::from)?);
+            Command::PlaceGroup(group, read_replicas(reader)?)
+        }
+        6 => Command::UnusedAutoDelete(QueueId(reader.u64_le().map_err(Damaged::from)?)),
+        kind => return Err(Halt(format!("a metadata command is of kind {kind}, which is not known here"))),
+    })
+}
+
+fn put_owner(out: &mut impl Put, owner: Owner) {
+    out.put_u64_le(owner.origin.0);
+    out.put_u64_le(owner.conn.0);
+}
+
+fn read_owner(reader: &mut Reader<'_>) -> Result<Owner, Damaged> {
+    let origin = Origin(reader.u64_le()?);
+    Ok(Owner { origin, conn: ConnId(reader.u64_le()?) })
+}
+
+pub(crate) fn put_optional_owner(out: &mut impl Put, owner: Option<Owner>) {
+    out.put_u8(u8::from(owner.is_some()));
+    if let Some(owner) = owner {
+        put_owner(out, owner);
+    }
+}
+
+pub(crate) fn read_optional_owner(reader: &mut Reader<'_>) -> Result<Option<Owner>, Damaged> {
+    let [present] = read_flags(reader)?;
+    present.then(|| read_owner(reader)).transpose()
+}
+
+pub(crate) fn put_replicas(out: &mut impl Put, replicas: &[Replica]) {
+    out.put_varint(replicas.len() as u64);
+    for replica in replicas {
+        out.put_u16_le(replica.node.0);
+        out.put_u16_le(replica.shard.0);
+    }
+}
+
+pub(crate) fn read_replicas(reader: &mut Reader<'_>) -> Result<Vec<Replica>, Damaged> {
+    let mut replicas = Vec::new();
+    for _ in 0..reader.varint()? {
+        let node = NodeId(reader.u16_le()?);
+        replicas.push(Replica { node, shard: ShardId(reader.u16_le()?) });
+    }
+    Ok(replicas)
+}
+
+fn put_change<P: Put>(out: &mut P, change: &Change) {
+    put_text(out, &change.vhost);
+    put_optional_owner(out, change.owner);
+    out.put_u32_le(change.group.0);
+    put_text(out, &change.name);
+    put_wanted(out, &change.change);
+}
+
+fn read_change(reader: &mut Reader<'_>) -> Result<Change, Damaged> {
+    let vhost = read_text(reader)?;
+    let owner = read_optional_owner(reader)?;
+    let group = GroupId(reader.u32_le()?);
+    let name = read_text(reader)?;
+    Ok(Change { vhost, change: read_wanted(reader)?, owner, group, name })
+}
+
+fn put_wanted<P: Put>(out: &mut P, wanted: &Wanted) {
+    match wanted {
+        Wanted::DeclareExchange(declaration) => put_exchange(out, declaration),
+        Wanted::DeleteExchange { name, if_unused } => put_named(out, 2, name, &[*if_unused]),
+        Wanted::BindExchange { source, destination, key, arguments } => {
+            put_binding(out, 3, [source, destination, key]);
+            put_arguments(out, arguments);
+        }
+        Wanted::UnbindExchange { source, destination, key, arguments } => {
+            put_binding(out, 4, [source, destination, key]);
+            put_arguments(out, arguments);
+        }
+        Wanted::DeclareQueue(declaration) => put_queue(out, declaration),
+        Wanted::DeleteQueue { name, if_unused, if_empty } => {
+            put_named(out, 6, name, &[*if_unused, *if_empty])
+        }
+        Wanted::BindQueue { exchange, queue, key, arguments } => {
+            put_binding(out, 7, [exchange, queue, key]);
+            put_arguments(out, arguments);
+        }
+        Wanted::UnbindQueue { exchange, queue, key, arguments } => {
+            put_binding(out, 8, [exchange, queue, key]);
+            put_arguments(out, arguments);
+        }
+        Wanted::PurgeQueue { name } => {
+            out.put_u8(9);
+            put_text(out, name);
+        }
+    }
+}
+
+fn put_named(out: &mut impl Put, kind: u8, name: &str, flags: &[bool]) {
+    out.put_u8(kind);
+    put_text(out, name);
+    put_flags(out, flags);
+}
+
+fn put_binding(out: &mut impl Put, kind: u8, texts: [&String; 3]) {
+    out.put_u8(kind);
+    texts.into_iter().for_each(|text| put_text(out, text));
+}
+
+fn put_exchange<P: Put>(out: &mut P, declaration: &ExchangeDeclaration) {
+    let ExchangeDeclaration { name, kind, passive, durable, auto_delete, internal, arguments } = declaration;
+    out.put_u8(1);
+    put_text(out, name);
+    put_text(out, kind);
+    put_flags(out, &[*passive, *durable, *auto_delete, *internal]);
+    put_arguments(out, arguments);
+}
+
+fn put_queue<P: Put>(out: &mut P, declaration: &QueueDeclaration) {
+    let QueueDeclaration { name, passive, durable, exclusive, auto_delete, arguments } = declaration;
+    out.put_u8(5);
+    put_text(out, name);
+    put_flags(out, &[*passive, *durable, *exclusive, *auto_delete]);
+    put_arguments(out, arguments);
+}
+
+fn read_wanted(reader: &mut Reader<'_>) -> Result<Wanted, Damaged> {
+    let kind = reader.u8()?;
+    let first = read_text(reader)?;
+    Ok(match kind {
+        1 => read_exchange(reader, first)?,
+        2 => {
+            let [if_unused] = read_flags(reader)?;
+            Wanted::DeleteExchange { name: first, if_unused }
+        }
+        5 => read_queue(reader, first)?,
+        6 => {
+            let [if_unused, if_empty] = read_flags(reader)?;
+            Wanted::DeleteQueue { name: first, if_unused, if_empty }
+        }
+        3 | 4 | 7 | 8 => read_binding(reader, kind, first)?,
+        9 => Wanted::PurgeQueue { name: first },
+        _ => return Err(Damaged("a change is of an unknown kind")),
+    })
+}
+
+fn read_exchange(reader: &mut Reader<'_>, name: String) -> Result<Wanted, Damaged> {
+    let kind = read_text(reader)?;
+    let [passive, durable, auto_delete, internal] = read_flags(reader)?;
+    let arguments = read_arguments(reader)?;
+    Ok(Wanted::DeclareExchange(ExchangeDeclaration {
+        name,
+        kind,
+        passive,
+        durable,
+        auto_delete,
+        internal,
+        arguments,
+    }))
+}
+
+fn read_queue(reader: &mut Reader<'_>, name: String) -> Result<Wanted, Damaged> {
+    let [passive, durable, exclusive, auto_delete] = read_flags(reader)?;
+    let arguments = read_arguments(reader)?;
+    Ok(Wanted::DeclareQueue(QueueDeclaration { name, passive, durable, exclusive, auto_delete, arguments }))
+}
+
+fn read_binding(reader: &mut Reader<'_>, kind: u8, from: String) -> Result<Wanted, Damaged> {
+    let to = read_text(reader)?;
+    let key = read_text(reader)?;
+    let arguments = read_arguments(reader)?;
+    Ok(match kind {
+        3 => Wanted::BindExchange { source: from, destination: to, key, arguments },
+        4 => Wanted::UnbindExchange { source: from, destination: to, key, arguments },
+        7 => Wanted::BindQueue { exchange: from, queue: to, key, arguments },
+        _ => Wanted::UnbindQueue { exchange: from, queue: to, key, arguments },
+    })
+}

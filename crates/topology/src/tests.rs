@@ -1,0 +1,7 @@
+//! What clients see of the topology, rule by rule. The sequences nobody thought of are in [`reference`].
+
+mod fixture;
+mod lifetime;
+mod reference;
+mod routing;
+mod rules;
