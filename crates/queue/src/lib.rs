@@ -1,1 +1,29 @@
-//! queue.
+//! Queues: the replicated state of one group's queues, and the delivery of each on the group's leader.
+//!
+//! Floor 2. Two machines side by side. [`GroupMachine`] is replicated and deterministic: `apply` reads the entry and
+//! its own state, nothing else. [`Delivery`] lives on the leader only and is rebuilt from [`QueueState`] after a
+//! restart or a change of leader. Neither knows where entries are stored: one says which are no longer needed, the
+//! other asks for the bytes of one by its index.
+
+mod bits;
+mod checkpoint;
+mod chunks;
+mod consumers;
+mod delivery;
+mod effect;
+mod liveness;
+mod machine;
+mod origins;
+mod queue_state;
+mod rows;
+mod seq_set;
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::View;
+pub use consumers::{ConsumerKey, ExclusiveUse, Subscription};
+pub use delivery::{Delivery, Filled, Got, Handed};
+pub use effect::{Effect, Halt};
+pub use machine::GroupMachine;
+
+pub use queue_state::{Counters, QueueState};

@@ -1,0 +1,179 @@
+//! Who takes messages from one queue: credit, priority and turns.
+//!
+//! A consumer waits in the ring of its priority exactly while it has credit. The ring of the highest priority is
+//! served first, each consumer in it in turn; turns go on where they stopped.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{ConnId, ConsumerId, Lane, ShardId};
+
+/// One consumer of the whole cluster's, as its own shard names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerKey {
+    /// The shard of its connection.
+    pub shard: ShardId,
+    /// Its connection.
+    pub conn: ConnId,
+    /// Its id within the connection.
+    pub consumer: ConsumerId,
+}
+
+/// How a consumer takes messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Who.
+    pub key: ConsumerKey,
+    /// The lane its messages go to.
+    pub lane: Lane,
+    /// Whether being handed out settles.
+    pub settled: bool,
+    /// Whether it must be the only one.
+    pub exclusive: bool,
+    /// Higher ones are served first.
+    pub priority: i32,
+    /// Messages it may be handed now; `None`: no bound.
+    pub messages: Option<u32>,
+    /// Bytes it may be handed now; the last message may exceed them.
+    pub bytes: i64,
+}
+
+/// A consumer that must be alone is not, or would not stay so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExclusiveUse;
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) subscription: Subscription,
+    /// Whether it is in its ring.
+    waits: bool,
+    /// The block it was last handed something of, and where in the output that is.
+    pub(crate) open: (u64, usize),
+}
+
+impl Consumer {
+    #[inline]
+    fn has_credit(&self) -> bool {
+        self.subscription.messages != Some(0) && self.subscription.bytes > 0
+    }
+
+    /// Takes one message of `bytes` from its credit; false when that was the last.
+    #[inline]
+    pub(crate) fn spend(&mut self, bytes: u32) -> bool {
+        if let Some(messages) = &mut self.subscription.messages {
+            *messages -= 1;
+        }
+        self.subscription.bytes -= i64::from(bytes);
+        self.waits = self.has_credit();
+        self.waits
+    }
+}
+
+/// Consumers of one priority in the order of their turns, by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    priority: i32,
+    pub(crate) slots: VecDeque<u32>,
+}
+
+/// All consumers of a queue.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    slots: Vec<Option<Consumer>>,
+    free: Vec<u32>,
+    by_key: BTreeMap<ConsumerKey, u32>,
+    rings: BTreeMap<Reverse<i32>, VecDeque<u32>>,
+    exclusive: bool,
+}
+
+impl Consumers {
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether anybody has credit.
+    pub(crate) fn any_waits(&self) -> bool {
+        !self.rings.is_empty()
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (ConsumerKey, Lane)> {
+        let slots = self.by_key.values().filter_map(|slot| self.slots[*slot as usize].as_ref());
+        slots.map(|consumer| (consumer.subscription.key, consumer.subscription.lane))
+    }
+
+    pub(crate) fn add(&mut self, subscription: Subscription) -> Result<(), ExclusiveUse> {
+        if self.exclusive || (subscription.exclusive && self.len() > 0) {
+            return Err(ExclusiveUse);
+        }
+        assert!(!self.by_key.contains_key(&subscription.key), "a consumer's key is never reused");
+        self.exclusive = subscription.exclusive;
+        let consumer = Some(Consumer { subscription, waits: false, open: (0, 0) });
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = consumer;
+                slot
+            }
+            None => {
+                self.slots.push(consumer);
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.by_key.insert(subscription.key, slot);
+        self.wait(slot);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: ConsumerKey) -> bool {
+        let Some(slot) = self.by_key.remove(&key) else { return false };
+        let Some(consumer) = self.slots[slot as usize].take() else { return false };
+        self.free.push(slot);
+        self.exclusive = false;
+        let ring = Reverse(consumer.subscription.priority);
+        if consumer.waits
+            && let Some(slots) = self.rings.get_mut(&ring)
+        {
+            slots.retain(|other| *other != slot);
+            if slots.is_empty() {
+                self.rings.remove(&ring);
+            }
+        }
+        true
+    }
+
+    /// Adds to a consumer's credit.
+    pub(crate) fn grant(&mut self, key: ConsumerKey, messages: u32, bytes: i64) {
+        let Some(&slot) = self.by_key.get(&key) else { return };
+        let Some(consumer) = &mut self.slots[slot as usize] else { return };
+        let subscription = &mut consumer.subscription;
+        subscription.messages = subscription.messages.map(|credit| credit.saturating_add(messages));
+        subscription.bytes = subscription.bytes.saturating_add(bytes);
+        self.wait(slot);
+    }
+
+    fn wait(&mut self, slot: u32) {
+        let Some(consumer) = &mut self.slots[slot as usize] else { return };
+        if consumer.has_credit() && !consumer.waits {
+            consumer.waits = true;
+            self.rings.entry(Reverse(consumer.subscription.priority)).or_default().push_back(slot);
+        }
+    }
+
+    /// Takes the ring that is served next out, to be given back.
+    pub(crate) fn take_ring(&mut self) -> Option<Ring> {
+        let (Reverse(priority), slots) = self.rings.pop_first()?;
+        Some(Ring { priority, slots })
+    }
+
+    /// Gives a ring back.
+    pub(crate) fn give_back(&mut self, ring: Ring) {
+        if !ring.slots.is_empty() {
+            self.rings.insert(Reverse(ring.priority), ring.slots);
+        }
+    }
+
+    /// The consumer of a slot taken from a ring.
+    #[inline]
+    pub(crate) fn of_slot(&mut self, slot: u32) -> &mut Consumer {
+        self.slots[slot as usize].as_mut().expect("a ring names only consumers that are there")
+    }
+}

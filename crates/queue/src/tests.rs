@@ -1,0 +1,25 @@
+//! The machines against a plain model under random use, and single cases worth a name.
+
+mod cases;
+mod model;
+mod random;
+
+use ::model::{Protocol, Record};
+
+/// A record with this body and nothing else of interest.
+fn record(body: &[u8]) -> Record<'_> {
+    Record {
+        protocol: Protocol::Amqp091,
+        priority: 0,
+        timestamp_ms: None,
+        expiry_ms: None,
+        due_ms: None,
+        key: None,
+        dedup: None,
+        exchange: "",
+        routing_key: "q",
+        prefix: &[0, 0],
+        body: Some(body),
+        suffix: &[],
+    }
+}
