@@ -305,3 +305,141 @@ fn read_binding(reader: &mut Reader<'_>, kind: u8, from: String) -> Result<Wante
         _ => Wanted::UnbindQueue { exchange: from, queue: to, key, arguments },
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::values::tests::any_arguments;
+    use model::Arguments;
+    use proptest::prelude::*;
+
+    fn any_wanted() -> impl Strategy<Value = Wanted> {
+        let texts = ("[a-z.#*]{0,6}", "[a-z]{0,6}", "[a-z]{0,6}");
+        (0..9u8, texts, any::<[bool; 4]>(), any_arguments()).prop_map(
+            |(kind, (a, b, c), flags, arguments)| {
+                let [f, g, h, i] = flags;
+                match kind {
+                    0 => Wanted::DeclareExchange(ExchangeDeclaration {
+                        name: a,
+                        kind: b,
+                        passive: f,
+                        durable: g,
+                        auto_delete: h,
+                        internal: i,
+                        arguments,
+                    }),
+                    1 => Wanted::DeleteExchange { name: a, if_unused: f },
+                    2 => Wanted::BindExchange { source: a, destination: b, key: c, arguments },
+                    3 => Wanted::UnbindExchange { source: a, destination: b, key: c, arguments },
+                    4 => Wanted::DeclareQueue(QueueDeclaration {
+                        name: a,
+                        passive: f,
+                        durable: g,
+                        exclusive: h,
+                        auto_delete: i,
+                        arguments,
+                    }),
+                    5 => Wanted::DeleteQueue { name: a, if_unused: f, if_empty: g },
+                    6 => Wanted::BindQueue { exchange: a, queue: b, key: c, arguments },
+                    7 => Wanted::UnbindQueue { exchange: a, queue: b, key: c, arguments },
+                    _ => Wanted::PurgeQueue { name: a },
+                }
+            },
+        )
+    }
+
+    fn any_owner() -> impl Strategy<Value = Owner> {
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(origin, conn)| Owner { origin: Origin(origin), conn: ConnId(conn) })
+    }
+
+    pub(crate) fn any_command() -> impl Strategy<Value = Command> {
+        let replica = any::<(u16, u16)>()
+            .prop_map(|(node, shard)| Replica { node: NodeId(node), shard: ShardId(shard) });
+        let asked = (any_wanted(), proptest::option::of(any_owner()), any::<u32>(), "[a-z]{0,4}");
+        prop_oneof![
+            4 => asked.prop_map(|(change, owner, group, name)| {
+                Command::Change(Change { vhost: "/".into(), change, owner, group: GroupId(group), name })
+            }),
+            1 => any_owner().prop_map(Command::EndConnection),
+            1 => any::<u64>().prop_map(|origin| Command::Boot(Origin(origin))),
+            1 => any::<u32>().prop_map(Command::CreateGroups),
+            1 => (any::<u32>(), proptest::collection::vec(replica, 0..4))
+                .prop_map(|(group, replicas)| Command::PlaceGroup(GroupId(group), replicas)),
+            1 => any::<u64>().prop_map(|queue| Command::UnusedAutoDelete(QueueId(queue))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn commands_come_back(command in any_command()) {
+            let bytes = command.to_bytes();
+            let read = Command::decode(&bytes).expect("what was written can be read");
+            prop_assert_eq!(format!("{read:?}"), format!("{command:?}"));
+            prop_assert!(Command::decode(&bytes[..bytes.len() - 1]).is_err(), "a command cut short");
+        }
+
+        #[test]
+        fn damaged_commands_halt_or_are_other_commands(
+            command in any_command(),
+            flips in proptest::collection::vec((any::<usize>(), 1..=255u8), 1..4),
+        ) {
+            let mut bytes = command.to_bytes();
+            for (at, with) in flips {
+                let at = at % bytes.len();
+                bytes[at] ^= with;
+            }
+            let mut topology = crate::Topology::new(&Default::default());
+            if let (Ok(_), Ok(read)) = (topology.apply(&bytes), Command::decode(&bytes)) {
+                let again = Command::decode(&read.to_bytes()).expect("what was written can be read");
+                prop_assert_eq!(format!("{read:?}"), format!("{again:?}"));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..7u8) {
+            let mut topology = crate::Topology::new(&Default::default());
+            let _ = topology.apply(&bytes);
+            let _ = topology.apply(&[&[FORMAT, kind], bytes.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn example_bytes_decode() {
+        let bytes = [
+            1, 1, // format, change
+            1, b'/', // virtual host
+            1, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, // owner
+            3, 0, 0, 0, // group
+            0, // no drawn name
+            5, 1, b'q', 0b0010, // declare queue q, durable
+            1, 1, b'n', 2, // n: true
+        ];
+        let change = Wanted::DeclareQueue(QueueDeclaration {
+            name: "q".into(),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Arguments(vec![("n".into(), model::Value::Bool(true))]),
+        });
+        let owner = Some(Owner { origin: Origin(7), conn: ConnId(9) });
+        let command = Command::Change(Change {
+            vhost: "/".into(),
+            change,
+            owner,
+            group: GroupId(3),
+            name: String::new(),
+        });
+        assert_eq!(Command::decode(&bytes), Ok(command.clone()));
+        assert_eq!(command.to_bytes(), bytes);
+    }
+
+    #[test]
+    fn what_is_newer_halts_with_its_reason() {
+        for bytes in [&[2, 1][..], &[1, 200], &[1, 3, 0], &[1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[]] {
+            let Err(Halt(reason)) = Command::decode(bytes) else { panic!("taken: {bytes:?}") };
+            assert!(reason.contains("metadata command"), "{reason}");
+        }
+    }
+}

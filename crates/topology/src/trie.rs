@@ -201,13 +201,13 @@ impl Trie {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use model::QueueId;
     use proptest::prelude::*;
 
     /// What the words mean, written down as plainly as possible.
-    fn matches_naively(pattern: &[&str], key: &[&str]) -> bool {
+    pub(crate) fn matches_naively(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern.split_first(), key.split_first()) {
             (None, None) => true,
             (Some((&"#", rest)), _) => (0..=key.len()).any(|skip| matches_naively(rest, &key[skip..])),
