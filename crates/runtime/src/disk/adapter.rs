@@ -1,0 +1,203 @@
+//! Decides for each disk operation of a shard where it is done: inline, on the log thread or in the background.
+//!
+//! Small writes are done by the shard's own thread when no other write is under way: the hand-over would cost more
+//! than the sync of one. They are done after the turn's sends, so that a confirm never waits for the next sync.
+//! Operations of one file that depend on each other keep their order, whichever threads do them.
+
+use std::sync::Arc;
+
+use commitlog::disk::{DiskDone, DiskOp, FileName, OpId};
+
+use super::calls::Calls;
+use super::files::Files;
+use super::lane::{Lane, padded_bytes};
+use crate::mailbox::Mailbox;
+use crate::supervise::Notices;
+
+/// Bytes up to which a write is done inline.
+const INLINE_MAX: u64 = 64 << 10;
+
+/// One shard's door to its files.
+#[derive(Debug)]
+pub struct Adapter<C> {
+    files: Arc<Files<C>>,
+    log: Lane,
+    background: Lane,
+    flying: Vec<Flying>,
+    parked: Vec<DiskOp>,
+    inline: Vec<DiskOp>,
+    inline_bytes: u64,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct Flying {
+    id: OpId,
+    place: Place,
+    file: FileName,
+    touch: Touch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Inline,
+    Log,
+    Background,
+}
+
+/// What of its file an operation touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Touch {
+    Read(u64, u64),
+    Write(u64, u64),
+    Whole,
+}
+
+impl Touch {
+    fn depends_on(self, other: Touch) -> bool {
+        match (self, other) {
+            (Touch::Read(..), Touch::Read(..)) => false,
+            (Touch::Whole, _) | (_, Touch::Whole) => true,
+            (Touch::Read(a, b) | Touch::Write(a, b), Touch::Read(c, d) | Touch::Write(c, d)) => {
+                a < d && c < b
+            }
+        }
+    }
+}
+
+impl<C: Calls> Adapter<C> {
+    /// The adapter of the shard whose completions go to `mailbox`.
+    pub fn start(
+        name: &str,
+        files: Arc<Files<C>>,
+        mailbox: &Arc<Mailbox>,
+        notices: &Notices,
+    ) -> Result<Adapter<C>, String> {
+        let lane = |what: &str| Lane::start(&format!("{name}-{what}"), files.clone(), mailbox.clone(), notices);
+        Ok(Adapter {
+            log: lane("log")?,
+            background: lane("files")?,
+            files,
+            flying: Vec::new(),
+            parked: Vec::new(),
+            inline: Vec::new(),
+            inline_bytes: 0,
+        })
+    }
+
+    /// Takes an operation. Inline ones wait for [`Adapter::work_inline`].
+    pub fn submit(&mut self, op: DiskOp) {
+        if self.must_wait(&op, self.parked.len()) {
+            self.parked.push(op);
+        } else {
+            self.begin(op);
+        }
+    }
+
+    /// Does the small writes, blocking; true when there were any.
+    pub fn work_inline(&mut self, mut completed: impl FnMut(DiskDone)) -> bool {
+        if self.inline.is_empty() {
+            return false;
+        }
+        let ops = std::mem::take(&mut self.inline);
+        self.inline_bytes = 0;
+        self.flying.retain(|flying| flying.place != Place::Inline);
+        for op in &ops {
+            let done = self.files.perform(op);
+            self.files.calls().completing(&done);
+            completed(done);
+        }
+        self.unpark();
+        true
+    }
+
+    /// A thread has reported the end of an operation.
+    pub fn finished(&mut self, id: OpId) {
+        if let Some(at) = self.flying.iter().position(|flying| flying.id == id) {
+            self.flying.swap_remove(at);
+        }
+        self.unpark();
+    }
+
+    /// Where crash tests listen.
+    pub fn calls(&self) -> &Arc<C> {
+        self.files.calls()
+    }
+
+    fn begin(&mut self, op: DiskOp) {
+        let (id, file, touch) = parts(&op);
+        let place = self.place(&op);
+        let (id, file) = (id, file.clone());
+        match place {
+            Place::Inline => self.inline.push(op),
+            Place::Log => {
+                self.hand_over_inline();
+                self.log.push(op);
+            }
+            Place::Background => self.background.push(op),
+        }
+        self.flying.push(Flying { id, place, file, touch });
+    }
+
+    fn place(&mut self, op: &DiskOp) -> Place {
+        let DiskOp::Write { blocks, .. } = op else { return Place::Background };
+        let bytes = self.inline_bytes + padded_bytes(blocks);
+        if bytes > INLINE_MAX || self.flying.iter().any(|flying| flying.place == Place::Log) {
+            return Place::Log;
+        }
+        self.inline_bytes = bytes;
+        Place::Inline
+    }
+
+    /// What waits to be done inline goes to the log thread, ahead of what would have overtaken it there.
+    fn hand_over_inline(&mut self) {
+        for op in self.inline.drain(..) {
+            self.log.push(op);
+        }
+        self.inline_bytes = 0;
+        for flying in self.flying.iter_mut().filter(|flying| flying.place == Place::Inline) {
+            flying.place = Place::Log;
+        }
+    }
+
+    /// Whether `op` depends on something under way elsewhere, or on one of the first `before` parked ones.
+    fn must_wait(&self, op: &DiskOp, before: usize) -> bool {
+        let (_, file, touch) = parts(op);
+        let is_write = matches!(op, DiskOp::Write { .. });
+        let same_thread = |place: Place| is_write == (place != Place::Background);
+        let flying = self.flying.iter();
+        let mut blocking = flying.filter(|other| !same_thread(other.place) && other.file == *file);
+        blocking.any(|other| touch.depends_on(other.touch))
+            || self.parked[..before].iter().any(|other| {
+                let (_, other_file, other_touch) = parts(other);
+                other_file == file && touch.depends_on(other_touch)
+            })
+    }
+
+    fn unpark(&mut self) {
+        let mut at = 0;
+        while at < self.parked.len() {
+            if self.must_wait(&self.parked[at], at) {
+                at += 1;
+            } else {
+                let op = self.parked.remove(at);
+                self.begin(op);
+            }
+        }
+    }
+}
+
+fn parts(op: &DiskOp) -> (OpId, &FileName, Touch) {
+    match op {
+        DiskOp::Write { id, file, offset, blocks } => {
+            (*id, file, Touch::Write(*offset, offset + padded_bytes(blocks)))
+        }
+        DiskOp::Read { id, file, offset, bytes } => {
+            (*id, file, Touch::Read(*offset, offset.saturating_add(*bytes as u64)))
+        }
+        DiskOp::Create { id, file, .. }
+        | DiskOp::Prepare { id, file, .. }
+        | DiskOp::Put { id, file, .. }
+        | DiskOp::Delete { id, file } => (*id, file, Touch::Whole),
+    }
+}
