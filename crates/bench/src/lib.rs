@@ -1,1 +1,21 @@
-//! bench.
+//! The load generator behind `waystation bench`: it drives any AMQP 0-9-1 server over plain TCP, checks every
+//! message it gets back and reports rate, latency and the server's CPU per message.
+//!
+//! Floor 7. In: command-line options. Out: a report on stdout, progress on stderr. Never links the broker itself:
+//! what it measures, it measures from outside, and peers are measured by the same code.
+// A load generator is a program, not a machine: it opens sockets, reads clocks and /proc, and starts servers.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod cli;
+mod client;
+mod connections;
+mod error;
+mod frames;
+mod http;
+mod latency;
+mod load;
+mod procfs;
+mod report;
+mod url;
+
+pub use cli::{command, run};
