@@ -1,3 +1,31 @@
-//! The commit log of one shard.
+//! The commit log of one shard: a ring of segments that holds the entries and hard states of all its Raft groups, so
+//! that one write and one sync per step make everything durable, whatever it touched.
+//!
+//! Floor 2. In: entries, hard states, checkpoints, completions of disk operations. Out: disk operations, and events
+//! saying what is durable, read, or failed. Does no IO itself, never retries a sync, never deletes what a group may
+//! still need, never knows what is in an entry.
+//!
+//! The walk of an entry: [`CommitLog::append`] copies it (or, when large, a reference) into the open flush;
+//! [`CommitLog::flush`] gives the flush its place and makes it one [`disk::DiskOp::Write`]; its completion makes
+//! [`LogEvent::Durable`]. One flush is under way at most, so a flush on disk proves that the one before was synced:
+//! what recovery finds broken at the very end was never durable, what it finds broken elsewhere is damage.
 
+mod cache;
+mod checkpoint;
+mod checkpointing;
 pub mod disk;
+mod error;
+mod flush;
+mod frame;
+mod group;
+mod log;
+mod open_flush;
+mod reading;
+mod recover;
+mod segment;
+
+pub use error::OpenError;
+pub use group::HardState;
+pub use log::{CommitLog, Config, FlushId, LogEvent, Stats};
+pub use reading::Lookup;
+pub use recover::{Checkpoint, RecoveredGroup};

@@ -1,0 +1,510 @@
+//! The log as its users see it: appending, flushing, completions and events.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base::{Block, Bug, PAGE, Pool, planted};
+use model::{GroupId, Index, ShardId, Term};
+
+use crate::cache::Cache;
+use crate::disk::{Disk, DiskDone, DiskOp, OpId};
+use crate::error::OpenError;
+use crate::flush::FlushHeader;
+use crate::frame::{Frame, Kind};
+use crate::group::{At, Group, HardState};
+use crate::open_flush::{OpenFlush, OpenFrame};
+use crate::reading::Reads;
+use crate::recover::{self, RecoveredGroup};
+use crate::segment::{FIRST_FLUSH, Link, Ring, SegmentHeader, State};
+
+/// How a log is built.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whose log it is; names the directory.
+    pub shard: ShardId,
+    /// Bytes of a segment file, a multiple of the page, below 2 GiB. One flush that needs more gets a larger file.
+    pub segment_bytes: u64,
+    /// Bytes of memory for recent entries.
+    pub cache_bytes_max: usize,
+    /// Bytes of reads under way; one read is always allowed.
+    pub read_bytes_max: usize,
+    /// Bytes of one flush; one entry is always allowed.
+    pub flush_bytes_max: usize,
+    /// Where blocks come from.
+    pub pool: Pool,
+}
+
+impl Config {
+    /// The usual sizes.
+    pub fn new(shard: ShardId, pool: Pool) -> Config {
+        Config {
+            shard,
+            segment_bytes: 64 << 20,
+            cache_bytes_max: 64 << 20,
+            read_bytes_max: 16 << 20,
+            flush_bytes_max: 8 << 20,
+            pool,
+        }
+    }
+}
+
+/// The number of a flush: when it is durable, so are all lower ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum LogEvent {
+    /// Everything appended or saved under this flush or a lower one survives a power cut.
+    Durable(FlushId),
+    /// An entry asked for with [`CommitLog::read`].
+    Loaded {
+        /// Its group.
+        group: GroupId,
+        /// Its index.
+        index: Index,
+        /// The entry, or why it cannot be had: an error means that it is damaged or unreadable, never that it is
+        /// not there.
+        block: Result<Block, String>,
+    },
+    /// The checkpoint at this index is durable; entries below it that it did not keep are gone.
+    Checkpointed {
+        /// Its group.
+        group: GroupId,
+        /// Its index.
+        index: Index,
+    },
+    /// A write, a sync or a checkpoint failed: from now on nothing becomes durable and nothing is written.
+    Failed(String),
+}
+
+/// Counters since the log was opened, and sizes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Segment files.
+    pub segments: u64,
+    /// Those that could be written next.
+    pub segments_free: u64,
+    /// How often a segment was written again.
+    pub segments_reused: u64,
+    /// Bytes of all segment files.
+    pub ring_bytes: u64,
+    /// Payload bytes of entries above their group's checkpoint and of kept ones.
+    pub live_bytes: u64,
+    /// Flushes written.
+    pub syncs: u64,
+    /// Frames written.
+    pub frames: u64,
+    /// Bytes written to segments.
+    pub bytes_written: u64,
+    /// Payload bytes appended.
+    pub payload_bytes: u64,
+    /// Bytes of memory held by recent entries.
+    pub cache_bytes: u64,
+    /// Reads of entries from disk.
+    pub reads: u64,
+    /// Checkpoints made durable.
+    pub checkpoints: u64,
+}
+
+/// What an operation under way is for.
+#[derive(Clone, Debug)]
+pub(crate) enum UnderWay {
+    Flush,
+    Create,
+    Prepare(u32),
+    Put(GroupId),
+    Delete(Option<GroupId>),
+    Read { group: GroupId, index: Index, at: At, start: u32 },
+}
+
+/// Operations asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Operations {
+    queue: VecDeque<DiskOp>,
+    under_way: BTreeMap<OpId, UnderWay>,
+    count: u64,
+}
+
+impl Operations {
+    pub fn ask(&mut self, what: UnderWay, op: impl FnOnce(OpId) -> DiskOp) {
+        self.count += 1;
+        let id = OpId(self.count);
+        self.under_way.insert(id, what);
+        self.queue.push_back(op(id));
+    }
+}
+
+/// Where the next flush goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail {
+    /// The last flush.
+    pub link: Link,
+    /// The segment whose end it is, if the next may follow it there.
+    pub slot: Option<u32>,
+    /// The first flushes of the newest segment and of the one before it.
+    pub first: u64,
+    pub first_before: u64,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    frames: Vec<OpenFrame>,
+    /// The floor named by the header of the segment that it begins.
+    floor: u64,
+}
+
+/// The commit log of one shard.
+#[derive(Debug)]
+pub struct CommitLog {
+    pub(crate) config: Config,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) ring: Ring,
+    pub(crate) tail: Tail,
+    /// Flushes not yet written; the last one is being filled.
+    pub(crate) open: VecDeque<OpenFlush>,
+    spare: Vec<OpenFrame>,
+    in_flight: Option<InFlight>,
+    next_number: u64,
+    /// The last durable flush.
+    pub(crate) durable: u64,
+    /// No flush below it is needed for recovery, and a durable file says so.
+    pub(crate) floor: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) checkpoints_waiting: usize,
+    pub(crate) cache: Cache,
+    pub(crate) reads: Reads,
+    pub(crate) operations: Operations,
+    pub(crate) events: VecDeque<LogEvent>,
+    pub(crate) failed: bool,
+    pub(crate) stats: Stats,
+}
+
+impl CommitLog {
+    /// Reads what is on disk. The groups come with the places of their entries; [`CommitLog::load`] has the content.
+    pub fn open(config: Config, disk: &dyn Disk) -> Result<(CommitLog, Vec<RecoveredGroup>), OpenError> {
+        assert!(config.segment_bytes.is_multiple_of(PAGE as u64) && config.segment_bytes >= 4 * PAGE as u64);
+        assert!(config.segment_bytes < 1 << 31, "offsets in a segment are 32 bits");
+        let (found, recovered) = recover::recover(&config, disk)?;
+        let mut log = CommitLog {
+            groups: found.groups,
+            ring: found.ring,
+            tail: found.tail,
+            open: VecDeque::new(),
+            spare: Vec::new(),
+            in_flight: None,
+            next_number: found.next_number,
+            durable: found.tail.link.number,
+            floor: found.floor,
+            next_sequence: found.next_sequence,
+            checkpoints_waiting: 0,
+            cache: Cache::new(config.cache_bytes_max),
+            reads: Reads::default(),
+            operations: Operations::default(),
+            events: VecDeque::new(),
+            failed: false,
+            stats: Stats::default(),
+            config,
+        };
+        log.open_another();
+        log.finish_removals();
+        for file in found.stale {
+            log.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
+        }
+        if log.ring.segments.is_empty() {
+            let bytes = log.config.segment_bytes;
+            log.create_segment(bytes);
+        }
+        Ok((log, recovered))
+    }
+
+    /// Adds an entry to the open flush. `index` follows the group's last one, or cuts what is at and above it.
+    pub fn append(&mut self, group: GroupId, term: Term, index: Index, payload: Block) -> FlushId {
+        self.make_room(payload.len());
+        let state = self.groups.entry(group).or_default();
+        assert!(
+            !state.jumping && state.removed == 0,
+            "nothing is appended while the group is being replaced"
+        );
+        let open = self.open.back_mut().expect("a flush is always open");
+        let (flush, ordinal) = (open.number, open.ordinal());
+        let commit = state.hard_state.commit;
+        let length = u32::try_from(payload.len()).expect("an entry is far below 4 GiB");
+        let kind = Kind::Entry;
+        let frame = Frame { kind, group, term, index, commit, length, payload_crc: 0, apart: None };
+        let crc = open.entry(frame, &payload);
+        let at = At { generation: 0, flush, term, frame: 0, payload: 0, length, crc, slot: 0, ordinal };
+        if let Some(last) = state.push(index, at) {
+            (index.0..=last.0).for_each(|cut| self.cache.remove(group, Index(cut)));
+        }
+        state.bytes_since += u64::from(length);
+        self.stats.payload_bytes += u64::from(length);
+        self.cache.insert(group, index, payload, flush, self.durable);
+        FlushId(flush)
+    }
+
+    /// Remembers term, vote and commit index. A change of the commit index alone opens no flush: it rides on the
+    /// group's next frame, and a restart may know a lower one.
+    pub fn save(&mut self, group: GroupId, hard_state: HardState) -> FlushId {
+        let state = self.groups.entry(group).or_default();
+        assert!(hard_state.term >= state.hard_state.term, "a term does not go back");
+        let ballot = (hard_state.term, hard_state.vote);
+        let only_commit = ballot == (state.hard_state.term, state.hard_state.vote);
+        let commit = hard_state.commit.max(state.hard_state.commit);
+        state.hard_state = HardState { commit, ..hard_state };
+        let frame = hard_state_frame(group, state.hard_state);
+        if let Some((number, head)) = state.saved
+            && let Some(open) = self.open.iter_mut().find(|open| open.number == number)
+        {
+            open.rewrite(head, &frame);
+            return FlushId(number);
+        }
+        let open = self.open.back_mut().expect("a flush is always open");
+        if !only_commit {
+            state.saved = Some((open.number, open.push(frame)));
+        }
+        FlushId(open.number)
+    }
+
+    /// If none is under way and there is something to write, seals the open flush into one write.
+    pub fn flush(&mut self) -> bool {
+        if self.failed || self.in_flight.is_some() || self.open[0].is_empty() {
+            return false;
+        }
+        let mut flush = self.open.pop_front().expect("a flush is always open");
+        if self.open.is_empty() {
+            self.open_another();
+        }
+        let mut blocks = Vec::new();
+        let mut floor = 0;
+        if !self.fits(flush.bytes()) {
+            self.save_idle(&mut flush);
+            let header = self.begin_segment(&flush);
+            floor = header.floor;
+            let slot = self.tail.slot.expect("a segment was just begun");
+            blocks.push(self.config.pool.block(&header.encode(slot)));
+        }
+        self.write(flush, blocks, floor);
+        true
+    }
+
+    /// True when no flush is under way: one sealed now is written at once.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+    }
+
+    /// True when nothing waits to become durable: no entry, no hard state, no checkpoint.
+    pub fn is_drained(&self) -> bool {
+        self.is_idle() && self.open[0].is_empty() && self.checkpoints_waiting == 0
+    }
+
+    /// Takes the outcome of an operation.
+    pub fn completed(&mut self, done: DiskDone) {
+        let Some(what) = self.operations.under_way.remove(&done.id) else { return };
+        match (what, done.result) {
+            (UnderWay::Read { group, index, at, start }, result) => {
+                self.read_completed(group, index, at, start, result);
+            }
+            (UnderWay::Prepare(slot), Ok(_)) => self.ring.slot_mut(slot).state = State::Fresh,
+            // The ring goes on in files created when they are needed.
+            (UnderWay::Prepare(slot), Err(_)) => self.ring.segments.retain(|segment| segment.slot != slot),
+            (UnderWay::Delete(Some(group)), Ok(_)) => self.removed(group),
+            // A file too many is found and deleted at the next start.
+            (UnderWay::Create, Ok(_)) | (UnderWay::Delete(_), _) => {}
+            (UnderWay::Flush, Ok(_)) => self.flushed(),
+            (UnderWay::Flush, Err(_)) if planted(Bug::ConfirmAfterFailedSync) => self.flushed(),
+            (UnderWay::Put(group), Ok(_)) => self.checkpointed(group),
+            (UnderWay::Flush | UnderWay::Put(_) | UnderWay::Create, Err(why)) => self.fail(why),
+        }
+    }
+
+    /// The next operation to carry out.
+    pub fn poll_op(&mut self) -> Option<DiskOp> {
+        self.operations.queue.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<LogEvent> {
+        self.events.pop_front()
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> Stats {
+        let newest = self.tail.link.generation;
+        let segments = &self.ring.segments;
+        let free = |s: &&crate::segment::Segment| s.state == State::Fresh || s.reusable(self.floor, newest);
+        let live = |group: &Group| {
+            let kept = group.kept.iter().map(|(_, at)| at);
+            group.entries.iter().chain(kept).map(|at| u64::from(at.length)).sum::<u64>()
+        };
+        Stats {
+            segments: segments.len() as u64,
+            segments_free: segments.iter().filter(free).count() as u64,
+            ring_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            live_bytes: self.groups.values().map(live).sum(),
+            cache_bytes: self.cache.bytes() as u64,
+            ..self.stats
+        }
+    }
+
+    fn open_another(&mut self) {
+        let spare = std::mem::take(&mut self.spare);
+        self.open.push_back(OpenFlush::new(self.next_number, &self.config.pool, spare));
+        self.next_number += 1;
+    }
+
+    /// Opens another flush if the last one would grow too large.
+    fn make_room(&mut self, bytes: usize) {
+        let open = self.open.back().expect("a flush is always open");
+        if !open.is_empty() && open.bytes() + bytes + PAGE > self.config.flush_bytes_max {
+            self.open_another();
+        }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let end = u64::from(self.tail.link.end) + bytes as u64;
+        self.tail.slot.is_some_and(|slot| end <= self.ring.slot(slot).bytes)
+    }
+
+    /// Hard states that stand in segments older than the one being left move on, or idle groups would hold those
+    /// for ever.
+    fn save_idle(&mut self, flush: &mut OpenFlush) {
+        let young = self.tail.first;
+        for (id, group) in &mut self.groups {
+            let newest = group.saved.map_or(0, |(flush, _)| flush).max(group.saved_durable);
+            if group.saved_durable != 0 && newest < young && group.removed == 0 {
+                let head = flush.push(hard_state_frame(*id, group.hard_state));
+                group.saved = Some((flush.number, head));
+            }
+        }
+    }
+
+    fn begin_segment(&mut self, flush: &OpenFlush) -> SegmentHeader {
+        let bytes = (PAGE + flush.bytes()) as u64;
+        let newest = self.tail.link.generation;
+        let slot = match self.ring.choose(bytes, self.floor, newest) {
+            Some(slot) => slot,
+            None => self.create_segment(bytes.max(self.config.segment_bytes)),
+        };
+        self.ring.generations += 1;
+        let generation = self.ring.generations;
+        let segment = self.ring.slot_mut(slot);
+        if let State::Used { .. } = segment.state {
+            self.stats.segments_reused += 1;
+        }
+        segment.state = State::Used { generation, last: flush.number };
+        self.tail.slot = Some(slot);
+        (self.tail.first_before, self.tail.first) = (self.tail.first, flush.number);
+        self.prepare_ahead(generation);
+        SegmentHeader {
+            shard: self.config.shard,
+            generation,
+            first: flush.number,
+            previous: self.tail.link,
+            floor: self.floor_now(),
+        }
+    }
+
+    /// Asks for a file now; operations of one file are carried out in order, so it may be written at once.
+    fn create_segment(&mut self, bytes: u64) -> u32 {
+        let segment = self.ring.add(self.config.shard, bytes, State::Fresh);
+        let (slot, file) = (segment.slot, segment.file.clone());
+        self.operations.ask(UnderWay::Create, |id| DiskOp::Create { id, file, bytes });
+        slot
+    }
+
+    /// Has the next segment made in the background if none will be free.
+    fn prepare_ahead(&mut self, newest: u64) {
+        let bytes = self.config.segment_bytes;
+        let coming = self.ring.segments.iter().any(|segment| segment.state == State::Coming);
+        if coming || self.ring.choose(bytes, self.floor, newest).is_some() {
+            return;
+        }
+        let segment = self.ring.add(self.config.shard, bytes, State::Coming);
+        let (slot, file) = (segment.slot, segment.file.clone());
+        self.operations.ask(UnderWay::Prepare(slot), |id| DiskOp::Prepare { id, file, bytes });
+    }
+
+    fn write(&mut self, flush: OpenFlush, mut blocks: Vec<Block>, floor: u64) {
+        let slot = self.tail.slot.expect("the tail has a segment");
+        let segment = self.ring.slot_mut(slot);
+        let begins = !blocks.is_empty();
+        let State::Used { generation, last } = &mut segment.state else {
+            unreachable!("a segment being written is in use")
+        };
+        *last = flush.number;
+        let generation = *generation;
+        let file = segment.file.clone();
+        let offset = if begins { FIRST_FLUSH } else { self.tail.link.end };
+        let header = FlushHeader { shard: self.config.shard, generation, ..FlushHeader::default() };
+        let (number, groups) = (flush.number, &mut self.groups);
+        let sealed = flush.seal(header, self.tail.link, offset, |ordinal, frame, payload| {
+            let at = groups.get_mut(&frame.group).and_then(|group| group.at_mut(frame.index));
+            let Some(at) = at.filter(|_| frame.kind == Kind::Entry) else { return };
+            if (at.flush, at.ordinal) == (number, ordinal) {
+                let frame = offset + frame.head;
+                *at = At { generation, slot, frame, payload, ..*at };
+            }
+        });
+        blocks.extend(sealed.blocks);
+        self.tail.link = sealed.link;
+        self.stats.syncs += 1;
+        self.stats.frames += sealed.frames.len() as u64;
+        self.stats.bytes_written += sealed.bytes as u64;
+        self.in_flight = Some(InFlight { number, frames: sealed.frames, floor });
+        let offset = if begins { 0 } else { u64::from(offset) };
+        self.operations.ask(UnderWay::Flush, |id| DiskOp::Write { id, file, offset, blocks });
+        if planted(Bug::AckBeforeSync) {
+            self.events.push_back(LogEvent::Durable(FlushId(number)));
+        }
+    }
+
+    fn flushed(&mut self) {
+        let flush = self.in_flight.take().expect("a completed flush was under way");
+        if self.failed {
+            return;
+        }
+        self.durable = flush.number;
+        self.floor = self.floor.max(flush.floor);
+        for frame in flush.frames.iter().filter(|frame| frame.kind == Kind::HardState) {
+            if let Some(group) = self.groups.get_mut(&frame.group) {
+                group.saved_durable = flush.number;
+            }
+        }
+        let removals = flush.frames.iter().any(|frame| frame.kind == Kind::Removed);
+        self.spare = flush.frames;
+        self.events.push_back(LogEvent::Durable(FlushId(flush.number)));
+        self.cache.shrink(self.durable);
+        self.put_checkpoints();
+        if removals {
+            self.finish_removals();
+        }
+    }
+
+    /// By durable state: no flush below it is needed to recover any group.
+    pub(crate) fn floor_now(&self) -> u64 {
+        let needs = self.groups.values().map(|group| group.needs_from(self.durable));
+        needs.min().unwrap_or(u64::MAX).min(self.durable + 1)
+    }
+
+    /// Poisons the log: what a failed sync left on disk is unknown, and the next sync would not tell.
+    pub(crate) fn fail(&mut self, why: String) {
+        if !self.failed {
+            self.failed = true;
+            self.events.push_back(LogEvent::Failed(why));
+        }
+    }
+}
+
+fn hard_state_frame(group: GroupId, state: HardState) -> Frame {
+    Frame {
+        kind: Kind::HardState,
+        group,
+        term: state.term,
+        index: Index(state.vote),
+        commit: state.commit,
+        length: 0,
+        payload_crc: 0,
+        apart: None,
+    }
+}

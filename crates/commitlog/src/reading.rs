@@ -1,0 +1,182 @@
+//! Reading entries back: from memory when recent, else from their segment, each checked and read once however many ask.
+
+use std::collections::BTreeSet;
+
+use base::{Block, Bug, PAGE, crc32c, planted};
+use model::{GroupId, Index};
+
+use crate::disk::{Disk, DiskOp};
+use crate::error::OpenError;
+use crate::group::At;
+use crate::log::{CommitLog, LogEvent, UnderWay};
+
+/// Bytes read at once while starting, where entries are wanted one behind the other.
+const WINDOW: usize = 1 << 20;
+
+/// The answer to [`CommitLog::read`].
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// Here it is.
+    Ready(Block),
+    /// A [`LogEvent::Loaded`] brings it.
+    Pending,
+    /// Too much is being read already: ask again after the next [`LogEvent::Loaded`].
+    OverBudget,
+    /// Not held: never appended, cut, or below the checkpoint and not kept.
+    Gone,
+}
+
+/// Reads under way.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    wanted: BTreeSet<(GroupId, Index)>,
+    bytes: usize,
+    /// What [`CommitLog::load`] read last: generation, offset, bytes.
+    window: (u64, u32, Vec<u8>),
+}
+
+impl At {
+    /// The bytes to read: from a page boundary, to the end of the payload.
+    fn range(&self) -> (u32, usize) {
+        let start = self.payload - self.payload % PAGE as u32;
+        (start, (self.payload - start + self.length) as usize)
+    }
+
+    fn is_whole(&self, payload: &[u8]) -> bool {
+        planted(Bug::SkipChecksum) || crc32c(payload) == self.crc
+    }
+}
+
+impl CommitLog {
+    /// A recent entry, if it is in memory.
+    pub fn cached(&self, group: GroupId, index: Index) -> Option<&Block> {
+        self.cache.get(group, index)
+    }
+
+    /// The term of an entry held, or of the checkpoint.
+    pub fn term(&self, group: GroupId, index: Index) -> Option<model::Term> {
+        let state = self.groups.get(&group)?;
+        let at = || Some(state.at(index)?.term);
+        if index == state.index && state.file != 0 { Some(state.term) } else { at() }
+    }
+
+    /// The entry, now or later.
+    pub fn read(&mut self, group: GroupId, index: Index) -> Lookup {
+        if let Some(block) = self.cache.get(group, index) {
+            return Lookup::Ready(block.clone());
+        }
+        let Some(at) = self.held(group, index) else { return Lookup::Gone };
+        if at.length == 0 {
+            return Lookup::Ready(self.config.pool.block(&[]));
+        }
+        if self.reads.wanted.contains(&(group, index)) {
+            return Lookup::Pending;
+        }
+        let (_, bytes) = at.range();
+        if self.reads.bytes > 0 && self.reads.bytes + bytes > self.config.read_bytes_max {
+            return Lookup::OverBudget;
+        }
+        self.ask(group, index, at);
+        Lookup::Pending
+    }
+
+    /// Nobody here needs the entry any more: it leaves the memory (once durable).
+    pub fn release(&mut self, group: GroupId, index: Index) {
+        if self.held(group, index).is_none_or(|at| at.flush <= self.durable) {
+            self.cache.remove(group, index);
+        }
+    }
+
+    /// Reads an entry at once; only while starting.
+    pub fn load(&mut self, disk: &dyn Disk, group: GroupId, index: Index) -> Result<Block, OpenError> {
+        if let Some(block) = self.cache.get(group, index) {
+            return Ok(block.clone());
+        }
+        let Some(at) = self.held(group, index) else {
+            return Err(OpenError::Failed(format!("group {group} has no entry {index}")));
+        };
+        let segment = self.ring.slot(at.slot);
+        let (generation, start, bytes) = &mut self.reads.window;
+        let within = |start: u32, bytes: &[u8]| {
+            let from = at.payload.checked_sub(start)? as usize;
+            bytes.get(from..from + at.length as usize).map(|payload| (from, payload.len()))
+        };
+        let mut place = if *generation == at.generation { within(*start, bytes) } else { None };
+        if place.is_none() {
+            (*generation, *start) = (at.generation, at.payload);
+            bytes.resize(WINDOW.max(at.length as usize), 0);
+            let read = disk.read(&segment.file, u64::from(at.payload), bytes).map_err(OpenError::Failed)?;
+            bytes.truncate(read);
+            place = within(*start, bytes);
+        }
+        let payload = place.map(|(from, length)| &bytes[from..from + length]);
+        match payload.filter(|payload| at.is_whole(payload)) {
+            Some(payload) => Ok(self.config.pool.block(payload)),
+            None => Err(OpenError::Damaged {
+                what: "an entry does not match its checksum".into(),
+                file: segment.file.to_string(),
+                offset: u64::from(at.payload),
+                lost: vec![(group, index, index)],
+            }),
+        }
+    }
+
+    fn held(&self, group: GroupId, index: Index) -> Option<At> {
+        let state = self.groups.get(&group).filter(|group| group.removed == 0)?;
+        state.at(index).copied()
+    }
+
+    fn ask(&mut self, group: GroupId, index: Index, at: At) {
+        assert!(at.generation != 0 && at.flush <= self.durable, "what is not durable yet is in memory");
+        let (start, bytes) = at.range();
+        self.reads.wanted.insert((group, index));
+        self.reads.bytes += bytes;
+        self.stats.reads += 1;
+        let segment = self.ring.slot_mut(at.slot);
+        segment.pins += 1;
+        let (file, offset) = (segment.file.clone(), u64::from(start));
+        let what = UnderWay::Read { group, index, at, start };
+        self.operations.ask(what, |id| DiskOp::Read { id, file, offset, bytes });
+    }
+
+    pub(crate) fn read_completed(
+        &mut self,
+        group: GroupId,
+        index: Index,
+        at: At,
+        start: u32,
+        result: Result<Block, String>,
+    ) {
+        self.reads.wanted.remove(&(group, index));
+        self.reads.bytes -= at.range().1;
+        self.ring.slot_mut(at.slot).pins -= 1;
+        let now = self.held(group, index);
+        let cached = self.cache.get(group, index).cloned();
+        let block = match (cached, now) {
+            (Some(block), _) => Ok(block),
+            // The entry was cut and another took its index while this one was read.
+            (None, Some(now)) if now != at => return self.ask(group, index, now),
+            (None, None) => Err(format!("entry {index} of group {group} is no longer in the log")),
+            (None, Some(_)) => result.and_then(|block| self.checked(block, &at, start)),
+        };
+        if let Ok(block) = &block {
+            self.cache.insert(group, index, block.clone(), at.flush, self.durable);
+        }
+        self.events.push_back(LogEvent::Loaded { group, index, block });
+    }
+
+    /// The payload within what was read, if it is whole.
+    fn checked(&self, read: Block, at: &At, start: u32) -> Result<Block, String> {
+        let from = (at.payload - start) as usize;
+        let payload = read.as_slice().get(from..).and_then(|rest| rest.get(..at.length as usize));
+        let Some(payload) = payload.filter(|payload| at.is_whole(payload)) else {
+            let file = &self.ring.slot(at.slot).file;
+            let offset = at.payload;
+            return Err(format!("damaged: the entry in {file} at byte {offset} does not match its checksum"));
+        };
+        if payload.len() == read.len() {
+            return Ok(read);
+        }
+        Ok(self.config.pool.block(payload))
+    }
+}
