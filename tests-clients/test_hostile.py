@@ -147,7 +147,7 @@ def throw(address, data, prng):
 @pytest.mark.parametrize("kind", ["noise", "mutated sessions"])
 def test_arbitrary_bytes(server, witness, kind):
     prng = random.Random(SEED)
-    count = 2000 if server.ours else 150
+    count = 2000 if server.ours else 30  # RabbitMQ delays each refusal by a second or more.
     end = time.monotonic() + 60
     thrown = 0
     for _ in range(count):
