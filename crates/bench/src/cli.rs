@@ -80,6 +80,11 @@ fn amqp_command() -> Command {
         .arg(number("duration", "Seconds to publish after the warm-up [default: 10]", seconds()))
         .arg(number("messages", "Publish this many in all instead", any()).conflicts_with("duration"))
         .arg(number("warmup", "Seconds before the figures begin [default: 1, 0 with --messages]", seconds()))
+        .arg(number(
+            "patience",
+            "Seconds without progress after which missing messages are lost [default: 10]",
+            seconds(),
+        ))
         .arg(flag("persistent", "Delivery mode 2 (the default)"))
         .arg(flag("transient", "Delivery mode 1").conflicts_with("persistent"))
         .arg(flag("auto-ack", "Consume without acknowledging"))
@@ -140,6 +145,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan> {
         rate,
         until: messages.map_or(Until::Elapsed(time("duration", Duration::from_secs(10))), Until::Published),
         warmup: time("warmup", if messages.is_some() { Duration::ZERO } else { default.warmup }),
+        patience: time("patience", default.patience),
         persistent: !matches.get_flag("transient"),
         auto_ack: matches.get_flag("auto-ack"),
         confirms: !matches.get_flag("no-confirm"),
@@ -200,14 +206,15 @@ mod tests {
     fn every_option_reaches_the_plan() {
         let plan = parsed(
             "amqp --url amqp://u:p@h:1/v --publishers 2 --consumers 3 --fanout 5 --size 17 --prefetch 9 --rate 100 \
-             --messages 50 --transient --auto-ack --no-confirm --server-pid 4,5 --server-pid 6 --quiet",
+             --messages 50 --transient --auto-ack --no-confirm --patience 3 --server-pid 4,5 --server-pid 6 --quiet",
         )
         .unwrap();
         assert_eq!((plan.publishers, plan.consumers, plan.queues), (2, 3, 5));
         assert_eq!((plan.routing, plan.size, plan.prefetch), (Routing::Fanout, 17, 9));
         assert_eq!((plan.rate, plan.window, plan.until), (Some(100), None, Until::Published(50)));
         assert!(!plan.persistent && plan.auto_ack && !plan.confirms && !plan.progress);
-        assert_eq!((plan.server_pids, plan.warmup), (vec![4, 5, 6], Duration::ZERO));
+        assert_eq!((plan.warmup, plan.patience), (Duration::ZERO, Duration::from_secs(3)));
+        assert_eq!(plan.server_pids, [4, 5, 6]);
         let spread = parsed("amqp --queues 1000 --spread --duration 2.5 --warmup 0.5s --window 7").unwrap();
         assert_eq!((spread.routing, spread.queues, spread.window), (Routing::Spread, 1000, Some(7)));
         assert_eq!(spread.until, Until::Elapsed(Duration::from_millis(2500)));

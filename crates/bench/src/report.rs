@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) delivered: u64,
     /// Messages of the whole run, warm-up included.
     pub(crate) published_in_all: u64,
+    /// Confirms of the whole run.
+    pub(crate) confirmed_in_all: u64,
     /// Deliveries of the whole run.
     pub(crate) delivered_in_all: u64,
     /// Deliveries outstanding when publishing stopped.
@@ -91,6 +93,7 @@ impl Report {
             confirmed: stopped.confirmed - begin.confirmed,
             delivered: stopped.delivered - begin.delivered,
             published_in_all: end.published,
+            confirmed_in_all: end.confirmed,
             delivered_in_all: end.delivered,
             backlog: (stopped.published * plan.copies()).saturating_sub(stopped.delivered),
             confirm: plan.confirms.then(|| outcome.confirm.percentiles()),
@@ -154,6 +157,7 @@ impl Report {
         }
         list.extend([
             ("published_in_all", Figure::Count(self.published_in_all)),
+            ("confirmed_in_all", Figure::Count(self.confirmed_in_all)),
             ("delivered_in_all", Figure::Count(self.delivered_in_all)),
             ("redelivered", Figure::Count(self.redelivered)),
             ("refused", Figure::Count(self.refused)),

@@ -2,7 +2,7 @@
 //! server and must be cheap itself.
 //!
 //! In: set-up connections. Out: an [`Outcome`]. Phases: warm-up, measurement, then no more publishes until all is
-//! confirmed and delivered or nothing has moved for ten seconds.
+//! confirmed and delivered or nothing has moved for the plan's patience.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -18,8 +18,6 @@ use crate::error::Result;
 use crate::latency::Latency;
 use crate::procfs::{self, Processes};
 
-/// How long nothing may move before what is missing counts as lost.
-const STALL_NS: u64 = 10_000_000_000;
 /// How often progress is shown and a stall looked for.
 const TICK_NS: u64 = 1_000_000_000;
 
@@ -126,7 +124,7 @@ impl<'a> Drive<'a> {
             delivery: Latency::new(),
             ledger: Ledger::new(plan),
             pattern: pattern(plan.size),
-            tick: Tick { next_ns: TICK_NS, ..Tick::default() },
+            tick: Tick { next_ns: TICK_NS.min(nanos(plan.patience)), ..Tick::default() },
         })
     }
 
@@ -203,8 +201,8 @@ impl<'a> Drive<'a> {
             );
         }
         self.tick.shown = now;
-        self.tick.next_ns = now_ns + TICK_NS;
-        now_ns - self.tick.moved_ns > STALL_NS
+        self.tick.next_ns = now_ns + TICK_NS.min(nanos(self.plan.patience));
+        now_ns.saturating_sub(self.tick.moved_ns) >= nanos(self.plan.patience)
     }
 
     /// The counters without a look at `/proc`.

@@ -11,6 +11,8 @@ mod link;
 mod plan;
 mod publisher;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) until: Until,
     /// Time before the figures begin.
     pub(crate) warmup: Duration,
+    /// How long nothing may move after the last publish before what is missing counts as lost.
+    pub(crate) patience: Duration,
     /// Delivery mode 2.
     pub(crate) persistent: bool,
     /// Consumers need not acknowledge.
@@ -79,6 +81,7 @@ impl Plan {
             rate: None,
             until: Until::Elapsed(Duration::from_secs(10)),
             warmup: Duration::from_secs(1),
+            patience: Duration::from_secs(10),
             persistent: true,
             auto_ack: false,
             confirms: true,
