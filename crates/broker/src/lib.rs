@@ -1,1 +1,18 @@
-//! broker.
+//! Requests in, events out: what every protocol's front end may ask of the queues.
+//!
+//! Floor 4. A broker has two halves that speak only in [`Parcel`]s, whether they sit on the same shard or not:
+//! the *door* knows connections, routing and who waits for which answer; the *host* knows the groups that are
+//! led here, their queues and who is served next. A request takes the same path whether its queue is hosted on
+//! this shard or on another one.
+//!
+//! It never sees a protocol's frame, a socket or a clock, and never asks whether a disk is fast.
+
+mod broker;
+mod door;
+mod host;
+mod parcel;
+mod start;
+mod status;
+
+pub use broker::{Broker, Notice, Settings};
+pub use parcel::Parcel;

@@ -1,0 +1,310 @@
+//! One shard's broker: takes requests and parcels, and at the end of a turn lets everything that became possible
+//! happen.
+
+use std::collections::VecDeque;
+
+use auth::Authenticator;
+use base::{Block, Now, Pool, Prng};
+use commitlog::disk::{DiskDone, DiskOp};
+use commitlog::{CommitLog, LogEvent};
+use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Request, ShardId};
+use topology::{Target, Topology};
+
+use crate::door::Door;
+use crate::door::outgoing::{Turn, Waits};
+use crate::host::{Asked, GroupLog, Host};
+use crate::parcel::{Content, Parcel, Post};
+
+/// What a broker is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// This shard.
+    pub shard: ShardId,
+    /// Shards of the node.
+    pub shards: u16,
+    /// Queue groups of the node; at least one per shard.
+    pub groups: u32,
+    /// The node's start number.
+    pub boot: u32,
+    /// What everything random derives from.
+    pub seed: u64,
+    /// Bytes of one log segment.
+    pub segment_bytes: u64,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What a broker wants done that is neither an event nor a parcel nor a disk operation.
+#[derive(Debug)]
+pub enum Notice {
+    /// Check a password against a hash and tell [`Broker::authenticated`].
+    Verify {
+        /// Whose.
+        conn: ConnId,
+        /// As given.
+        password: Vec<u8>,
+        /// What it must match.
+        password_hash: String,
+    },
+    /// Worth a line in the log.
+    Note(String),
+    /// Worth a look.
+    Warn(String),
+    /// Nothing more may be confirmed: stop the node and say why.
+    Halt(String),
+}
+
+/// What has happened since the start; only rises.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub(crate) struct Counters {
+    pub published: u64,
+    pub published_bytes: u64,
+    pub confirmed: u64,
+    pub delivered: u64,
+    pub unroutable: u64,
+    pub refusals: u64,
+    pub checkpoints: u64,
+    pub connections_opened: u64,
+    pub connections_closed: u64,
+    pub authentication_failures: u64,
+}
+
+/// One shard's broker.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) settings: Settings,
+    pub(crate) origin: Origin,
+    pub(crate) pool: Pool,
+    pub(crate) now: Now,
+    pub(crate) log: CommitLog,
+    pub(crate) topology: Topology,
+    /// Whether this shard's copy of the topology is complete.
+    pub(crate) has_topology: bool,
+    pub(crate) users: Authenticator,
+    pub(crate) door: Door,
+    pub(crate) host: Host,
+    pub(crate) post: Post,
+    pub(crate) events: VecDeque<(ConnId, Event)>,
+    pub(crate) notices: VecDeque<Notice>,
+    pub(crate) prng: Prng,
+    pub(crate) counters: Counters,
+    pub(crate) next_group: usize,
+    pub(crate) booting: bool,
+    pub(crate) booted: bool,
+    pub(crate) ready: bool,
+    pub(crate) asked_for_topology: bool,
+    pub(crate) groups_proposed: bool,
+    pub(crate) failed: Option<String>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) told: Vec<Waits>,
+}
+
+impl Broker {
+    /// One request of a connection.
+    #[inline]
+    pub fn handle(&mut self, conn: ConnId, request: Request<'_>) {
+        match request {
+            Request::Publish(publish) => self.publish(conn, &publish),
+            Request::Settle { lane, queue, first, last, outcome } => {
+                self.settle(conn, lane, queue, (first, last), outcome);
+            }
+            Request::Grant { consumer, messages } => self.grant(conn, consumer, messages),
+            Request::Authenticate { user, password } => self.authenticate(conn, user, password),
+            Request::Enter { vhost } => self.enter(conn, vhost),
+            Request::CloseLane { lane } => self.close_lane(conn, lane),
+            Request::Subscribe(subscribe) => self.subscribe(conn, &subscribe),
+            Request::Unsubscribe { lane, consumer } => self.unsubscribe(conn, lane, consumer),
+            Request::Window { lane, messages } => self.window(conn, lane, messages),
+            Request::Get { lane, queue, settled } => self.get(conn, lane, queue, settled),
+            Request::Change { lane, change } => self.change(conn, lane, change),
+            Request::Close => self.close(conn),
+        }
+    }
+
+    /// A parcel from another shard.
+    pub fn receive(&mut self, from: ShardId, parcel: Parcel) {
+        self.open(from, parcel.0);
+    }
+
+    fn open(&mut self, from: ShardId, content: Content) {
+        match content {
+            Content::Propose { group, block } => self.propose(group, block),
+            Content::Ask { group, queue, origin, after, ticket, question } => {
+                self.asked(group, Asked { queue, origin, after, from, ticket, question });
+            }
+            Content::Unsubscribe { group, queue, key } => self.remove_taker(group, queue, key),
+            Content::Grant { group, queue, key, messages, bytes } => {
+                if let Some(group) = self.host.group(group)
+                    && let Some(hosted) = group.queues.get_mut(&queue)
+                {
+                    hosted.delivery.grant(key, messages, i64::from(bytes));
+                    group.wake(queue);
+                }
+            }
+            Content::TakeBack { group, queue, items } => {
+                if let Some(group) = self.host.group(group)
+                    && let Some(hosted) = group.queues.get_mut(&queue)
+                {
+                    take_back(&mut hosted.delivery, &items);
+                    group.wake(queue);
+                }
+            }
+            Content::Applied { group, sequence } => self.applied(group, sequence),
+            Content::Replied { ticket, answer } => self.replied(ticket, answer),
+            Content::Handed { group, queue, handed } => self.deliver(group, queue, handed),
+            Content::Revoked { key } => self.revoked(key),
+            Content::Changed { number, origin, sequence, command } => {
+                self.changed(number, origin, sequence, &command);
+            }
+            Content::ChangeApplied { number, value } => self.change_applied(number, value),
+            Content::ChangeDone { sequence, value } => self.change_done(sequence, value),
+            Content::Snapshot { bytes } => self.take_snapshot(&bytes),
+            Content::WantSnapshot => {
+                if let Some(metadata) = &mut self.host.metadata {
+                    metadata.waiting.push(from);
+                }
+            }
+        }
+    }
+
+    fn applied(&mut self, group: GroupId, sequence: model::OpSequence) {
+        let Some(at) = self.door.by_group.get(&group).copied() else { return };
+        let mut told = std::mem::take(&mut self.told);
+        self.door.outgoing[at].applied(sequence, |waits| told.push(waits));
+        for waits in told.drain(..) {
+            match waits {
+                Waits::Barrier(ticket) => self.barrier_passed(ticket),
+                publish => self.published(publish),
+            }
+        }
+        self.told = told;
+    }
+
+    fn revoked(&mut self, key: queue::ConsumerKey) {
+        let Some(connection) = self.door.connections.get_mut(&key.conn) else { return };
+        if let Some(consumer) = connection.consumers.remove(&key.consumer) {
+            self.events.push_back((key.conn, Event::Revoked(consumer.lane, key.consumer)));
+        }
+    }
+
+    /// A disk operation ended.
+    pub fn completed(&mut self, done: DiskDone) {
+        self.log.completed(done);
+        while let Some(event) = self.log.poll_event() {
+            match event {
+                LogEvent::Durable(flush) => self.durable(flush),
+                LogEvent::Loaded { group, index, block } => self.loaded(group, index, block),
+                LogEvent::Checkpointed { group, index } => self.checkpointed(group, index),
+                LogEvent::Failed(reason) => self.fail(reason),
+            }
+        }
+    }
+
+    fn durable(&mut self, flush: commitlog::FlushId) {
+        let log = &mut self.log;
+        let metadata = self.host.metadata.iter_mut().map(|metadata| &mut metadata.replica);
+        let queues = self.host.groups.iter_mut().filter_map(|group| match &mut group.log {
+            GroupLog::Replicated(replica) => Some(&mut **replica),
+            GroupLog::Memory { .. } => None,
+        });
+        for replica in metadata.chain(queues) {
+            if let Err(halted) = replica.durable(flush, log) {
+                self.notices.push_back(Notice::Halt(halted.0));
+            }
+        }
+    }
+
+    fn loaded(&mut self, group: GroupId, index: model::Index, block: Result<Block, String>) {
+        if let Err(reason) = block {
+            // What is damaged is unknown, not absent: nothing behind it is served past it.
+            self.fail(format!("entry {index} of group {group} cannot be read: {reason}"));
+            return;
+        }
+        let Some(at) = self.host.by_group.get(&group).copied() else { return };
+        let group = &mut self.host.groups[at];
+        for queue in std::mem::take(&mut group.reading) {
+            group.wake(queue);
+        }
+        self.ask_again(at);
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.failed.get_or_insert_with(|| reason.clone());
+        self.notices.push_back(Notice::Halt(reason));
+    }
+
+    /// Ends the turn: everything gathered leaves, everything committed is applied, everything that may be handed
+    /// out is. Repeats until nothing moves without the disk or another shard.
+    pub fn finish(&mut self, now: Now) {
+        self.now = now;
+        self.start();
+        loop {
+            let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now };
+            for outgoing in &mut self.door.outgoing {
+                outgoing.leave(turn, &mut self.post);
+            }
+            let mut moved = false;
+            while let Some(content) = self.post.next_local() {
+                self.open(self.settings.shard, content);
+                moved = true;
+            }
+            moved |= self.apply_committed();
+            moved |= self.fill();
+            if !moved {
+                break;
+            }
+        }
+        self.checkpoint();
+        self.log.flush();
+    }
+
+    /// The next event for a connection.
+    #[inline]
+    pub fn poll_event(&mut self) -> Option<(ConnId, Event)> {
+        self.events.pop_front()
+    }
+
+    /// The next disk operation.
+    pub fn poll_op(&mut self) -> Option<DiskOp> {
+        self.log.poll_op()
+    }
+
+    /// The next parcel for another shard.
+    pub fn poll_parcel(&mut self) -> Option<(ShardId, Parcel)> {
+        self.post.next_remote()
+    }
+
+    /// The next notice.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// When [`Broker::finish`] must be called next even if nothing happens, in microseconds.
+    pub fn deadline(&self) -> Option<u64> {
+        if self.host.checkpointing.is_some() {
+            return Some(self.now.mono_us);
+        }
+        let limits = &self.settings.limits;
+        self.door.outgoing.iter().filter_map(|outgoing| outgoing.settle_deadline_us(limits)).min()
+    }
+
+    /// Whether clients can be served.
+    pub fn is_ready(&self) -> bool {
+        self.ready && self.failed.is_none()
+    }
+
+    /// Whether nothing is under way that a client or the disk has not been told of.
+    pub fn is_quiet(&self) -> bool {
+        self.log.is_idle() && self.door.outgoing.iter().all(|o| !o.is_held_back() && o.sent_bytes() == 0)
+    }
+}
+
+/// Messages that were handed out but never passed on to their session are ready again.
+fn take_back(delivery: &mut queue::Delivery, items: &[model::Item]) {
+    for item in items {
+        delivery.on_returned(item.seq, item.seq);
+    }
+}

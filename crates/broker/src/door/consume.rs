@@ -1,0 +1,224 @@
+//! Consuming: subscribe, grant, deliver, get.
+
+use model::{ConnId, ConsumerId, Delivered, Event, GroupId, Lane, Outcome, QueueId, Refusal, Subscribe};
+use queue::{ConsumerKey, Handed, Subscription};
+use topology::QueueRecord;
+
+use super::Pending;
+use super::connection::Consumer;
+use crate::Broker;
+use crate::parcel::{Content, Question};
+
+impl Broker {
+    /// Starts a consumer, or says why not.
+    pub(crate) fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>) {
+        let lane = subscribe.lane;
+        let queue = match self.find_queue(conn, subscribe.queue) {
+            Ok(queue) => (queue.id, queue.group),
+            Err(refusal) => return self.refuse(conn, Some(lane), refusal),
+        };
+        let limit = self.settings.limits.consumers_max as usize;
+        let send_bytes = self.settings.limits.send_bytes_max;
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        if connection.consumers.len() >= limit {
+            let text = format!("this connection has {limit} consumers, the most allowed (consumers_max)");
+            return self.refuse(conn, Some(lane), Refusal::LimitReached(text));
+        }
+        let state = connection.lanes.get(&lane).copied().unwrap_or_default();
+        let windowed = state.window.is_some() && !subscribe.settled;
+        let free = if windowed { state.free() } else { None };
+        let messages = match (free, subscribe.credit) {
+            (Some(free), Some(credit)) => Some(free.min(credit)),
+            (bound, None) | (None, bound) => bound,
+        };
+        // Together the consumers of a connection are granted little more than its send buffer may hold.
+        let bytes = (send_bytes / (1 + connection.consumers.len())).max(4096) as u32;
+        let consumer = Consumer {
+            lane,
+            queue: queue.0,
+            group: queue.1,
+            settled: subscribe.settled,
+            windowed,
+            allowed: subscribe.credit,
+            at_host: messages.unwrap_or(0),
+            owed_bytes: 0,
+        };
+        connection.consumers.insert(subscribe.consumer, consumer);
+        let key = ConsumerKey { shard: self.settings.shard, conn, consumer: subscribe.consumer };
+        let subscription = Subscription {
+            key,
+            lane,
+            // The door settles what it passes on, see `pass_on`.
+            settled: false,
+            exclusive: subscribe.exclusive,
+            priority: subscribe.priority,
+            messages,
+            bytes: bytes.into(),
+        };
+        let pending = Pending::Subscribed { conn, lane, consumer: subscribe.consumer };
+        self.ask(queue.1, queue.0, pending, Question::Subscribe(subscription));
+    }
+
+    /// A queue of the connection's virtual host that this connection may use.
+    pub(crate) fn find_queue(&self, conn: ConnId, name: &str) -> Result<&QueueRecord, Refusal> {
+        let vhost = self.door.connections.get(&conn).and_then(|c| c.vhost.as_deref()).unwrap_or_default();
+        let missing = || Refusal::NotFound(model::Entity::Queue, name.to_owned());
+        let queue = self.topology.queue(vhost, name).ok_or_else(missing)?;
+        queue.check_access(Some(self.owner(conn)))?;
+        Ok(queue)
+    }
+
+    /// Asks the queue's host behind everything this shard has sent to its group.
+    pub(crate) fn ask(&mut self, group: GroupId, queue: QueueId, pending: Pending, question: Question) {
+        let ticket = self.door.ticket(pending);
+        self.door.group_of.insert(queue, group);
+        let Some(at) = self.door.by_group.get(&group) else { return };
+        let outgoing = &mut self.door.outgoing[*at];
+        outgoing.everything(&self.pool);
+        let (after, host) = (outgoing.last(), outgoing.host);
+        let content = Content::Ask { group, queue, origin: self.origin, after, ticket, question };
+        self.post.send(host, content);
+    }
+
+    /// Ends a consumer; what it holds stays with its lane.
+    pub(crate) fn unsubscribe(&mut self, conn: ConnId, lane: Lane, id: ConsumerId) {
+        self.remove_consumer(conn, id);
+        self.events.push_back((conn, Event::Unsubscribed(lane, id)));
+    }
+
+    /// Takes a consumer away here and at its host.
+    pub(crate) fn remove_consumer(&mut self, conn: ConnId, id: ConsumerId) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let Some(consumer) = connection.consumers.remove(&id) else { return };
+        let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
+        let (group, queue) = (consumer.group, consumer.queue);
+        if let Some(at) = self.door.by_group.get(&group) {
+            self.post.send(self.door.outgoing[*at].host, Content::Unsubscribe { group, queue, key });
+        }
+    }
+
+    /// The session allows a consumer more messages.
+    pub(crate) fn grant(&mut self, conn: ConnId, id: ConsumerId, messages: u32) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let Some(consumer) = connection.consumers.get_mut(&id) else { return };
+        consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_add(messages));
+        let (group, queue, lane) = (consumer.group, consumer.queue, consumer.lane);
+        if consumer.windowed {
+            return self.open_window(conn, lane);
+        }
+        let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
+        if let Some(at) = self.door.by_group.get(&group) {
+            let host = self.door.outgoing[*at].host;
+            self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
+        }
+    }
+
+    /// Bounds what the lane's consumers started from now on hold together.
+    pub(crate) fn window(&mut self, conn: ConnId, lane: Lane, messages: Option<u32>) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        connection.lanes.entry(lane).or_default().window = messages;
+        self.open_window(conn, lane);
+    }
+
+    /// Passes handed-out messages on to their session; what has nowhere to go returns as never handed out.
+    pub(crate) fn deliver(&mut self, group: GroupId, queue: QueueId, mut handed: Handed) {
+        let (conn, id) = (handed.key.conn, handed.key.consumer);
+        let consumer = self.door.connections.get_mut(&conn);
+        let Some(connection) = consumer else { return self.take_back(group, queue, handed.items) };
+        let Some(consumer) = connection.consumers.get_mut(&id) else {
+            return self.take_back(group, queue, handed.items);
+        };
+        let consumer_settles = consumer.settled;
+        consumer.owed_bytes = consumer.owed_bytes.saturating_add(handed.bytes as u32);
+        let mut excess = Vec::new();
+        if consumer.windowed {
+            let state = connection.lanes.entry(consumer.lane).or_default();
+            let fits = state.free().map_or(handed.items.len(), |free| free as usize);
+            consumer.at_host = consumer.at_host.saturating_sub(handed.items.len() as u32);
+            excess = handed.items.split_off(fits.min(handed.items.len()));
+            state.held += handed.items.len() as u32;
+        }
+        let delivered = handed.items.len() as u32;
+        consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_sub(delivered));
+        if !excess.is_empty() {
+            self.take_back(group, queue, excess);
+        }
+        if !handed.items.is_empty() {
+            let settled = consumer_settles;
+            self.pass_on(conn, queue, handed, settled);
+        }
+    }
+
+    fn pass_on(&mut self, conn: ConnId, queue: QueueId, handed: Handed, settled: bool) {
+        self.counters.delivered += handed.items.len() as u64;
+        if settled {
+            for run in handed.items.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0) {
+                self.settle_range(queue, (run[0].seq, run[run.len() - 1].seq), Outcome::Accept);
+            }
+        }
+        let delivered = Delivered {
+            lane: handed.lane,
+            consumer: handed.key.consumer,
+            queue,
+            block: handed.block,
+            items: handed.items,
+        };
+        self.events.push_back((conn, Event::Delivered(delivered)));
+    }
+
+    fn take_back(&mut self, group: GroupId, queue: QueueId, items: Vec<model::Item>) {
+        if let Some(at) = self.door.by_group.get(&group) {
+            self.post.send(self.door.outgoing[*at].host, Content::TakeBack { group, queue, items });
+        }
+    }
+
+    /// One message, now.
+    pub(crate) fn get(&mut self, conn: ConnId, lane: Lane, name: &str, settled: bool) {
+        let (queue, group) = match self.find_queue(conn, name) {
+            Ok(queue) => (queue.id, queue.group),
+            Err(refusal) => return self.refuse(conn, Some(lane), refusal),
+        };
+        self.ask(group, queue, Pending::Got { conn, lane, queue, group, settled }, Question::Get(lane));
+    }
+
+    /// The answer to a get.
+    pub(crate) fn got(&mut self, pending: &Pending, got: Option<(Handed, u64)>) {
+        let Pending::Got { conn, lane, queue, group, settled } = *pending else { return };
+        let Some((handed, remaining)) = got else {
+            return self.events.push_back((conn, Event::Empty(lane)));
+        };
+        let Some(connection) = self.door.connections.get_mut(&conn) else {
+            return self.take_back(group, queue, handed.items);
+        };
+        if let Some(state) = connection.lanes.get_mut(&lane).filter(|_| !settled) {
+            state.held += handed.items.len() as u32;
+        }
+        self.counters.delivered += handed.items.len() as u64;
+        if settled {
+            for item in &handed.items {
+                self.settle_range(queue, (item.seq, item.seq), Outcome::Accept);
+            }
+        }
+        let delivered =
+            Delivered { lane, consumer: ConsumerId(0), queue, block: handed.block, items: handed.items };
+        self.events.push_back((conn, Event::Got(delivered, remaining)));
+    }
+
+    /// Grants consumers the bytes that have left, where the connection's send buffer has room again.
+    pub(crate) fn grant_bytes(&mut self, conn: ConnId) {
+        let half = self.settings.limits.send_bytes_max / 2;
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        if connection.unsent_bytes > half {
+            return;
+        }
+        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, c)| c.owed_bytes > 0) {
+            let bytes = std::mem::take(&mut consumer.owed_bytes);
+            let key = ConsumerKey { shard: self.settings.shard, conn, consumer: *id };
+            let (group, queue) = (consumer.group, consumer.queue);
+            if let Some(at) = self.door.by_group.get(&group) {
+                let host = self.door.outgoing[*at].host;
+                self.post.send(host, Content::Grant { group, queue, key, messages: 0, bytes });
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Connections come, are admitted, and go.
+
+use std::sync::Arc;
+
+use auth::Decision;
+use model::{ConnId, Entity, Event, Lane, Peer, Refusal};
+use topology::Command;
+
+use super::connection::Connection;
+use super::{Pending, PendingChange};
+use crate::Broker;
+use crate::broker::Notice;
+
+impl Broker {
+    /// A connection was accepted.
+    pub fn connected(&mut self, conn: ConnId, peer: Peer) {
+        self.door.connections.insert(conn, Connection::new(peer));
+        self.counters.connections_opened += 1;
+    }
+
+    /// A name and a password; the answer may need slow work elsewhere.
+    pub(crate) fn authenticate(&mut self, conn: ConnId, user: &str, password: &[u8]) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        connection.user = Some(user.to_owned());
+        match self.users.decide(user, connection.peer.loopback) {
+            Decision::Verify { hash } if auth::is_cheap(&hash) => {
+                let matches = auth::verify(password, &hash);
+                self.authenticated(conn, matches);
+            }
+            Decision::Verify { hash } | Decision::Unknown { hash } => {
+                let password = password.to_vec();
+                self.notices.push_back(Notice::Verify { conn, password, password_hash: hash });
+            }
+            Decision::NotFromHere(reason) => {
+                self.refuse(conn, None, Refusal::AuthenticationFailed(reason));
+            }
+        }
+    }
+
+    /// A password was checked.
+    pub fn authenticated(&mut self, conn: ConnId, matches: bool) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let user = connection.user.clone().unwrap_or_default();
+        if matches && self.users.is_known(&user) {
+            connection.admitted = true;
+            return self.events.push_back((conn, Event::Admitted));
+        }
+        self.counters.authentication_failures += 1;
+        let text = format!("login was refused for user '{user}' from {}", connection.peer.address);
+        self.notices.push_back(Notice::Warn(text.clone()));
+        self.refuse(conn, None, Refusal::AuthenticationFailed(text));
+    }
+
+    /// The connection enters a virtual host.
+    pub(crate) fn enter(&mut self, conn: ConnId, vhost: &str) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        if !connection.admitted {
+            return;
+        }
+        if !self.topology.has_vhost(vhost) {
+            let refusal = Refusal::NotFound(Entity::Vhost, vhost.to_owned());
+            return self.refuse(conn, None, refusal);
+        }
+        connection.vhost = Some(Arc::from(vhost));
+        self.events.push_back((conn, Event::Entered));
+    }
+
+    /// Ends a lane: the session has returned what it held; its consumers go, and its settlements become durable.
+    pub(crate) fn close_lane(&mut self, conn: ConnId, lane: Lane) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        connection.lanes.remove(&lane);
+        let gone: Vec<_> =
+            connection.consumers.iter().filter(|(_, c)| c.lane == lane).map(|(id, _)| *id).collect();
+        for consumer in gone {
+            self.remove_consumer(conn, consumer);
+        }
+        let ticket = self.door.ticket(Pending::Barrier { conn, lane: Some(lane), missing: 1 });
+        self.barrier(ticket);
+    }
+
+    /// Ends a connection in order: everything it asked for is done before it is told.
+    pub(crate) fn close(&mut self, conn: ConnId) {
+        let ticket = self.door.ticket(Pending::Barrier { conn, lane: None, missing: 1 });
+        self.leave(conn, PendingChange::Closing(ticket), Some(ticket));
+        self.barrier(ticket);
+    }
+
+    /// A connection is gone. What its session held has been returned.
+    pub fn disconnected(&mut self, conn: ConnId) {
+        self.leave(conn, PendingChange::Nobody, None);
+        if self.door.connections.remove(&conn).is_some() {
+            self.counters.connections_closed += 1;
+        }
+    }
+
+    fn leave(&mut self, conn: ConnId, pending: PendingChange, barrier: Option<u64>) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let exclusive = std::mem::take(&mut connection.has_exclusive_queues);
+        let consumers: Vec<_> = connection.consumers.keys().copied().collect();
+        for consumer in consumers {
+            self.remove_consumer(conn, consumer);
+        }
+        if exclusive {
+            if let Some(Pending::Barrier { missing, .. }) =
+                barrier.and_then(|ticket| self.door.pending.get_mut(&ticket))
+            {
+                *missing += 1;
+            }
+            let command = Command::EndConnection(self.owner(conn));
+            self.propose_command(&command, pending);
+        }
+    }
+
+    /// Waits for every group that has not applied everything this shard has gathered for it.
+    fn barrier(&mut self, ticket: u64) {
+        for outgoing in &mut self.door.outgoing {
+            if outgoing.group != model::GroupId::METADATA
+                && outgoing.barrier(&self.pool, ticket)
+                && let Some(Pending::Barrier { missing, .. }) = self.door.pending.get_mut(&ticket)
+            {
+                *missing += 1;
+            }
+        }
+        // The one it was made with, so that it cannot pass before all are counted.
+        self.barrier_passed(ticket);
+    }
+
+    /// Tells a connection that it was refused.
+    pub(crate) fn refuse(&mut self, conn: ConnId, lane: Option<Lane>, refusal: Refusal) {
+        self.counters.refusals += 1;
+        self.events.push_back((conn, Event::Refused(lane, refusal)));
+    }
+
+    /// Whether a connection may send more: it is within its own bound of unconfirmed bytes.
+    pub fn wants_input(&self, conn: ConnId) -> bool {
+        self.door
+            .connections
+            .get(&conn)
+            .is_none_or(|c| c.unconfirmed_bytes < self.settings.limits.unconfirmed_bytes_max)
+    }
+
+    /// How much of a connection's output waits to be sent.
+    pub fn unsent(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(connection) = self.door.connections.get_mut(&conn) {
+            connection.unsent_bytes = bytes;
+            self.grant_bytes(conn);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The door: connections and their lanes, what each waits for, and the operations this shard sends to each group.
+
+pub(crate) mod connection;
+pub(crate) mod outgoing;
+pub(crate) mod routes;
+
+mod consume;
+mod declare;
+mod lifecycle;
+mod publish;
+mod replies;
+mod settle;
+
+use base::{Map, map};
+use model::{Change, ConnId, ConsumerId, GroupId, Lane, OpSequence, QueueId};
+
+use crate::parcel::Ticket;
+use connection::Connection;
+use outgoing::Outgoing;
+pub(crate) use replies::PendingChange;
+use routes::Routes;
+
+/// What a door asked a host and whom the answer is for.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// Counts, to answer a declaration of this name.
+    Declared { conn: ConnId, lane: Lane, name: String },
+    /// Counts, to decide whether a queue may be deleted.
+    Delete { conn: ConnId, lane: Lane, change: Change },
+    /// A purge.
+    Purged { conn: ConnId, lane: Lane },
+    /// A message.
+    Got { conn: ConnId, lane: Lane, queue: QueueId, group: GroupId, settled: bool },
+    /// A consumer.
+    Subscribed { conn: ConnId, lane: Lane, consumer: ConsumerId },
+    /// Everything sent so far must be applied: this many groups (and changes) still are not.
+    Barrier { conn: ConnId, lane: Option<Lane>, missing: u32 },
+}
+
+/// This shard's door.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub connections: Map<ConnId, Connection>,
+    pub outgoing: Vec<Outgoing>,
+    pub by_group: Map<GroupId, usize>,
+    pub routes: Routes,
+    pub pending: Map<Ticket, Pending>,
+    pub changes: Map<OpSequence, PendingChange>,
+    pub group_of: Map<QueueId, GroupId>,
+    /// Publishes routed to several groups: how many have not applied them yet.
+    pub spread: Map<(ConnId, Lane, u64), u32>,
+    next_ticket: Ticket,
+}
+
+impl Door {
+    pub(crate) fn new(seed: u64) -> Door {
+        Door {
+            connections: map(seed),
+            outgoing: Vec::new(),
+            by_group: map(seed),
+            routes: Routes::new(seed),
+            pending: map(seed),
+            changes: map(seed),
+            group_of: map(seed),
+            spread: map(seed),
+            next_ticket: 1,
+        }
+    }
+
+    pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.pending.insert(ticket, pending);
+        ticket
+    }
+
+    /// Where this shard's operations for a group are gathered.
+    #[inline]
+    pub(crate) fn outgoing(&mut self, group: GroupId) -> Option<&mut Outgoing> {
+        let at = *self.by_group.get(&group)?;
+        self.outgoing.get_mut(at)
+    }
+
+    /// Starts gathering operations for a group.
+    pub(crate) fn add_outgoing(&mut self, outgoing: Outgoing) {
+        if !self.by_group.contains_key(&outgoing.group) {
+            self.by_group.insert(outgoing.group, self.outgoing.len());
+            self.outgoing.push(outgoing);
+        }
+    }
+}

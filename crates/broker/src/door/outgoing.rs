@@ -1,0 +1,316 @@
+//! The operations of this shard for one group, gathered into one entry per turn, and who waits for which.
+//!
+//! Every operation carries this shard's origin and the next number. Settlements are lazy: they ride on the next
+//! entry, or leave alone after a short while. What a group cannot take yet stays here, in order.
+
+use std::collections::VecDeque;
+
+use base::{Block, Now, Pool};
+use model::{
+    ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
+    ShardId,
+};
+
+use crate::parcel::{Content, Post, RangeSet, Ticket};
+
+/// Who is told when an operation is applied.
+#[derive(Debug)]
+pub(crate) enum Waits {
+    /// Publishes `first..=last` (0 without confirms) of a lane, of so many bytes; `spread` over several groups.
+    Publish { conn: ConnId, lane: Lane, first: u64, last: u64, bytes: usize, spread: bool },
+    /// One of the groups of a barrier.
+    Barrier(Ticket),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    sequence: OpSequence,
+    what: Waits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Settling {
+    queue: QueueId,
+    /// Settle, or return with or without a count.
+    kind: u8,
+    flags: u8,
+    first: Seq,
+    last: Seq,
+}
+
+/// What every act of a turn needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    pub pool: &'a Pool,
+    pub limits: &'a Limits,
+    pub now: Now,
+}
+
+/// One group's outgoing operations.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub group: GroupId,
+    pub host: ShardId,
+    origin: Origin,
+    next: OpSequence,
+    applied: OpSequence,
+    builder: Option<EntryBuilder>,
+    /// Sealed entries that the group's bound holds back: (last operation, entry).
+    sealed: VecDeque<(OpSequence, Block)>,
+    /// Sent and not applied: (last operation, bytes).
+    sent: VecDeque<(OpSequence, usize)>,
+    sent_bytes: usize,
+    settling: Vec<Settling>,
+    settling_since_us: Option<u64>,
+    urgent: bool,
+    waiting: VecDeque<Waiting>,
+    /// How many at the end of `waiting` belong to the open builder: only those may be merged with.
+    waiting_open: usize,
+    capacity: usize,
+}
+
+impl Outgoing {
+    pub(crate) fn new(group: GroupId, host: ShardId, origin: Origin) -> Outgoing {
+        Outgoing {
+            group,
+            host,
+            origin,
+            next: OpSequence(1),
+            applied: OpSequence(0),
+            builder: None,
+            sealed: VecDeque::new(),
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            settling: Vec::new(),
+            settling_since_us: None,
+            urgent: false,
+            waiting: VecDeque::new(),
+            waiting_open: 0,
+            capacity: 0,
+        }
+    }
+
+    fn builder(&mut self, pool: &Pool) -> &mut EntryBuilder {
+        let (origin, next, capacity) = (self.origin, self.next, self.capacity);
+        self.builder.get_or_insert_with(|| EntryBuilder::new(pool, capacity, origin, next))
+    }
+
+    /// Adds a record for some of the group's queues; larger ones than an entry may be travel in parts.
+    #[inline]
+    pub(crate) fn publish(
+        &mut self,
+        turn: Turn<'_>,
+        queues: &[QueueId],
+        hand_out: bool,
+        record: &Record<'_>,
+        waits: Waits,
+    ) {
+        let half = turn.limits.entry_bytes_max / 2;
+        if record.encoded_len() > half {
+            self.publish_parts(turn, queues, hand_out, record);
+        } else {
+            self.builder(turn.pool).append(queues, hand_out, turn.now.wall_ms as i64, record);
+        }
+        self.urgent = true;
+        self.wait(waits);
+        if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
+            self.seal_builder(turn.now);
+        }
+    }
+
+    #[cold]
+    fn publish_parts(&mut self, turn: Turn<'_>, queues: &[QueueId], hand_out: bool, record: &Record<'_>) {
+        let mut row = Vec::with_capacity(record.encoded_len());
+        record.encode(&mut row);
+        for part in row.chunks(turn.limits.entry_bytes_max / 2) {
+            self.builder(turn.pool).operation(OperationKind::Part, 0, queues[0], part);
+            self.seal_builder(turn.now);
+        }
+        self.builder(turn.pool).append_parts(queues, hand_out);
+    }
+
+    /// Adds an operation with an opaque body, to be sent this turn.
+    pub(crate) fn operation(
+        &mut self,
+        pool: &Pool,
+        kind: OperationKind,
+        object: QueueId,
+        body: &[u8],
+    ) -> OpSequence {
+        self.urgent = true;
+        self.builder(pool).operation(kind, 0, object, body)
+    }
+
+    /// Adds an operation over ranges, to be sent this turn.
+    pub(crate) fn ranges(
+        &mut self,
+        pool: &Pool,
+        kind: OperationKind,
+        queue: QueueId,
+        ranges: Vec<(Seq, Seq)>,
+    ) -> OpSequence {
+        self.urgent = true;
+        self.builder(pool).ranges(kind, 0, queue, ranges)
+    }
+
+    /// Adds a settlement; it waits for company.
+    #[inline]
+    pub(crate) fn settle(
+        &mut self,
+        kind: OperationKind,
+        flags: u8,
+        queue: QueueId,
+        (first, last): (Seq, Seq),
+        now: Now,
+    ) {
+        if self.group.memory_shard().is_some() || kind == OperationKind::Return {
+            self.urgent = true;
+        }
+        self.settling_since_us.get_or_insert(now.mono_us);
+        let kind = kind as u8;
+        match self.settling.last_mut() {
+            Some(s) if s.queue == queue && s.kind == kind && s.flags == flags && s.last.0 + 1 == first.0 => {
+                s.last = last;
+            }
+            _ => self.settling.push(Settling { queue, kind, flags, first, last }),
+        }
+    }
+
+    #[inline]
+    fn wait(&mut self, what: Waits) {
+        let sequence = self.last();
+        if self.waiting_open > 0
+            && let Some(newest) = self.waiting.back_mut()
+            && merge(&mut newest.what, &what)
+        {
+            newest.sequence = sequence;
+            return;
+        }
+        self.waiting.push_back(Waiting { sequence, what });
+        self.waiting_open += 1;
+    }
+
+    /// The number of the newest operation.
+    pub(crate) fn last(&self) -> OpSequence {
+        let next = self.builder.as_ref().map_or(self.next, EntryBuilder::next_sequence);
+        OpSequence(next.0 - 1)
+    }
+
+    /// Makes everything gathered so far leave this turn and returns the number to wait for; `None` when all of it
+    /// is applied already.
+    pub(crate) fn everything(&mut self, pool: &Pool) -> Option<OpSequence> {
+        self.write_settlements(pool);
+        self.urgent |= self.builder.is_some();
+        (self.last() > self.applied).then(|| self.last())
+    }
+
+    /// Waits for everything gathered so far; false when all of it is applied already.
+    pub(crate) fn barrier(&mut self, pool: &Pool, ticket: Ticket) -> bool {
+        let waits = self.everything(pool).is_some();
+        if waits {
+            self.wait(Waits::Barrier(ticket));
+        }
+        waits
+    }
+
+    fn write_settlements(&mut self, pool: &Pool) {
+        if self.settling.is_empty() {
+            return;
+        }
+        let mut settling = std::mem::take(&mut self.settling);
+        self.settling_since_us = None;
+        settling.sort_unstable();
+        for same in settling.chunk_by(|a, b| (a.queue, a.kind, a.flags) == (b.queue, b.kind, b.flags)) {
+            let mut ranges = RangeSet::default();
+            same.iter().for_each(|s| ranges.add(s.first, s.last));
+            let kind = if same[0].kind == OperationKind::Settle as u8 {
+                OperationKind::Settle
+            } else {
+                OperationKind::Return
+            };
+            self.builder(pool).ranges(kind, same[0].flags, same[0].queue, ranges.take());
+        }
+        settling.clear();
+        self.settling = settling;
+    }
+
+    fn seal_builder(&mut self, now: Now) {
+        let Some(builder) = self.builder.take() else { return };
+        self.next = builder.next_sequence();
+        self.waiting_open = 0;
+        self.capacity = builder.len() + builder.len() / 8;
+        let block = builder.seal(now.wall_ms, 0);
+        self.sealed.push_back((OpSequence(self.next.0 - 1), block));
+    }
+
+    /// Seals what is due and sends what the group's bound allows.
+    pub(crate) fn leave(&mut self, turn: Turn<'_>, post: &mut Post) {
+        let due = self.settle_deadline_us(turn.limits).is_some_and(|due| due <= turn.now.mono_us);
+        if self.urgent || due {
+            self.write_settlements(turn.pool);
+            self.seal_builder(turn.now);
+            self.urgent = false;
+        }
+        while self.sent_bytes < turn.limits.uncommitted_bytes_max
+            && let Some((last, block)) = self.sealed.pop_front()
+        {
+            self.sent_bytes += block.len();
+            self.sent.push_back((last, block.len()));
+            post.send(self.host, Content::Propose { group: self.group, block });
+        }
+    }
+
+    /// When gathered settlements must leave even if nothing else does.
+    pub(crate) fn settle_deadline_us(&self, limits: &Limits) -> Option<u64> {
+        self.settling_since_us.map(|since| since + limits.settle_delay_ms * 1000)
+    }
+
+    /// Whether entries are held back by the group's bound.
+    pub(crate) fn is_held_back(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// Bytes on their way.
+    pub(crate) fn sent_bytes(&self) -> usize {
+        self.sent_bytes
+    }
+
+    /// Everything up to `sequence` is applied: hands over who waited for it.
+    pub(crate) fn applied(&mut self, sequence: OpSequence, mut tell: impl FnMut(Waits)) {
+        self.applied = self.applied.max(sequence);
+        while let Some((_, bytes)) = self.sent.front().filter(|(last, _)| *last <= sequence) {
+            self.sent_bytes -= bytes;
+            self.sent.pop_front();
+        }
+        while self.waiting.front().is_some_and(|waiting| waiting.sequence <= sequence) {
+            if let Some(waiting) = self.waiting.pop_front() {
+                tell(waiting.what);
+            }
+        }
+        self.waiting_open = self.waiting_open.min(self.waiting.len());
+    }
+}
+
+/// Adds `next` to `newest` where both are publishes of one lane that follow each other.
+#[inline]
+fn merge(newest: &mut Waits, next: &Waits) -> bool {
+    let Waits::Publish { conn, lane, last, bytes, spread, .. } = newest else { return false };
+    let Waits::Publish {
+        conn: conn2,
+        lane: lane2,
+        first: first2,
+        last: last2,
+        bytes: bytes2,
+        spread: spread2,
+    } = next
+    else {
+        return false;
+    };
+    let follows = (*last == 0 && *first2 == 0) || (*last != 0 && *last + 1 == *first2);
+    if conn != conn2 || lane != lane2 || spread != spread2 || !follows {
+        return false;
+    }
+    *last = *last2;
+    *bytes += bytes2;
+    true
+}

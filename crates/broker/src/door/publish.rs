@@ -1,0 +1,130 @@
+//! Publishing: route, add to the entry of each target group, remember who waits.
+
+use base::Map;
+use model::{ConnId, Event, Lane, OwnedRecord, Publish, Refusal};
+
+use super::Door;
+use super::connection::Connection;
+use super::outgoing::{Outgoing, Turn, Waits};
+use super::routes::Target;
+use crate::Broker;
+use crate::host::Host;
+
+/// The parts of a broker that one routed message touches.
+struct Sending<'a> {
+    turn: Turn<'a>,
+    host: &'a Host,
+    outgoing: &'a mut [Outgoing],
+    connection: &'a mut Connection,
+    spread: &'a mut Map<(ConnId, Lane, u64), u32>,
+}
+
+impl Sending<'_> {
+    #[inline]
+    fn send(self, conn: ConnId, publish: &Publish<'_>, targets: &[Target]) {
+        let bytes = publish.record.encoded_len();
+        let spread = targets.len() > 1;
+        if spread && publish.token != 0 {
+            self.spread.insert((conn, publish.lane, publish.token), targets.len() as u32);
+        }
+        self.connection.unconfirmed_bytes += bytes * targets.len();
+        for target in targets {
+            let hand_out = self.host.has_takers(target.group, &target.queues);
+            let (first, last) = (publish.token, publish.token);
+            let waits = Waits::Publish { conn, lane: publish.lane, first, last, bytes, spread };
+            self.outgoing[target.at].publish(self.turn, &target.queues, hand_out, &publish.record, waits);
+        }
+    }
+}
+
+impl Broker {
+    /// Takes one message. Its confirm follows when every group it was routed to has applied it.
+    pub(crate) fn publish(&mut self, conn: ConnId, publish: &Publish<'_>) {
+        let Some(vhost) = self.door.connections.get(&conn).and_then(|c| c.vhost.clone()) else { return };
+        self.counters.published += 1;
+        self.counters.published_bytes += publish.record.body.map_or(0, <[u8]>::len) as u64;
+        let (exchange, key) = (publish.record.exchange, publish.record.routing_key);
+        let version = self.topology.version();
+        let (slot, known) = self.door.routes.find(version, &vhost, exchange, key);
+        if !known {
+            match self.look_up(&vhost, publish) {
+                Ok(targets) => self.door.routes.remember(slot, version, (&vhost, exchange, key), targets),
+                Err(refusal) => return self.refuse(conn, Some(publish.lane), refusal),
+            }
+        }
+        let Door { routes, outgoing, connections, spread, .. } = &mut self.door;
+        let targets = routes.at(slot);
+        if targets.is_empty() {
+            self.unroutable(conn, publish);
+        } else if let Some(connection) = connections.get_mut(&conn) {
+            let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
+            let sending = Sending { turn, host: &self.host, outgoing, connection, spread };
+            sending.send(conn, publish, targets);
+        }
+        if self.topology.needs_headers(&vhost, exchange) {
+            self.door.routes.forget(slot);
+        }
+    }
+
+    fn look_up(&mut self, vhost: &str, publish: &Publish<'_>) -> Result<Vec<Target>, Refusal> {
+        let record = &publish.record;
+        let mut headers = || (publish.headers)(record.prefix);
+        let found = &mut self.targets;
+        found.clear();
+        self.topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
+        found.sort_unstable_by_key(|target| (target.group, target.queue));
+        let mut targets = Vec::new();
+        for same in found.chunk_by(|a, b| a.group == b.group) {
+            if let Some(at) = self.door.by_group.get(&same[0].group) {
+                let queues = same.iter().map(|target| target.queue).collect();
+                targets.push(Target { at: *at, group: same[0].group, queues });
+            }
+        }
+        Ok(targets)
+    }
+
+    #[cold]
+    fn unroutable(&mut self, conn: ConnId, publish: &Publish<'_>) {
+        self.counters.unroutable += 1;
+        if publish.mandatory {
+            let record = OwnedRecord {
+                protocol: publish.record.protocol,
+                exchange: publish.record.exchange.to_owned(),
+                routing_key: publish.record.routing_key.to_owned(),
+                prefix: publish.record.prefix.to_vec(),
+                body: publish.record.body.unwrap_or(&[]).to_vec(),
+            };
+            self.events.push_back((conn, Event::Unroutable(publish.lane, Box::new(record))));
+        }
+        if publish.token != 0 {
+            let confirmed = Event::Confirmed(publish.lane, publish.token, publish.token);
+            self.events.push_back((conn, confirmed));
+        }
+    }
+
+    /// An applied publish: its bytes no longer count, and its confirm leaves once no group is missing.
+    #[inline]
+    pub(crate) fn published(&mut self, waits: Waits) {
+        let Waits::Publish { conn, lane, first, last, bytes, spread } = waits else { return };
+        if let Some(connection) = self.door.connections.get_mut(&conn) {
+            connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
+        }
+        if first == 0 {
+            return;
+        }
+        if !spread {
+            self.counters.confirmed += last - first + 1;
+            self.events.push_back((conn, Event::Confirmed(lane, first, last)));
+            return;
+        }
+        for token in first..=last {
+            let Some(missing) = self.door.spread.get_mut(&(conn, lane, token)) else { continue };
+            *missing -= 1;
+            if *missing == 0 {
+                self.door.spread.remove(&(conn, lane, token));
+                self.counters.confirmed += 1;
+                self.events.push_back((conn, Event::Confirmed(lane, token, token)));
+            }
+        }
+    }
+}

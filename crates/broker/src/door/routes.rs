@@ -1,0 +1,89 @@
+//! Remembered routes, so that a publisher does not have its exchange and key looked up for every message.
+//!
+//! A direct-mapped table: a colliding route takes the slot. Every change of the topology makes all of them old.
+
+use std::hash::BuildHasher;
+
+use base::Map;
+use model::{GroupId, QueueId};
+
+const SLOTS: usize = 2048;
+
+/// Where messages of one exchange and key go.
+#[derive(Debug, Default)]
+pub(crate) struct Route {
+    version: u64,
+    vhost: String,
+    exchange: String,
+    key: String,
+    targets: Vec<Target>,
+}
+
+/// Queues of one group.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The group's place among the door's outgoing ones.
+    pub at: usize,
+    pub group: GroupId,
+    pub queues: Vec<QueueId>,
+}
+
+impl Route {
+    fn is(&self, version: u64, vhost: &str, exchange: &str, key: &str) -> bool {
+        self.version == version && self.key == key && self.exchange == exchange && self.vhost == vhost
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    slots: Vec<Option<Box<Route>>>,
+    hasher: Map<(), ()>,
+    newest: usize,
+}
+
+impl Routes {
+    pub(crate) fn new(seed: u64) -> Routes {
+        Routes { slots: (0..SLOTS).map(|_| None).collect(), hasher: base::map(seed), newest: 0 }
+    }
+
+    /// The slot of a route and whether it is there and still true.
+    #[inline]
+    pub(crate) fn find(&mut self, version: u64, vhost: &str, exchange: &str, key: &str) -> (usize, bool) {
+        let is = |slot: &Option<Box<Route>>| {
+            slot.as_ref().is_some_and(|route| route.is(version, vhost, exchange, key))
+        };
+        if !is(&self.slots[self.newest]) {
+            self.newest = self.hasher.hasher().hash_one((exchange, key)) as usize % SLOTS;
+        }
+        (self.newest, is(&self.slots[self.newest]))
+    }
+
+    /// The route in a slot that `find` found.
+    #[inline]
+    pub(crate) fn at(&self, slot: usize) -> &[Target] {
+        self.slots[slot].as_ref().map_or(&[], |route| &route.targets)
+    }
+
+    /// Empties a slot: its route depended on more than exchange and key.
+    pub(crate) fn forget(&mut self, slot: usize) {
+        self.slots[slot] = None;
+    }
+
+    /// Puts a route into its slot.
+    pub(crate) fn remember(
+        &mut self,
+        slot: usize,
+        version: u64,
+        (vhost, exchange, key): (&str, &str, &str),
+        targets: Vec<Target>,
+    ) {
+        self.slots[slot] = Some(Box::new(Route {
+            version,
+            vhost: vhost.to_owned(),
+            exchange: exchange.to_owned(),
+            key: key.to_owned(),
+            targets,
+        }));
+    }
+}

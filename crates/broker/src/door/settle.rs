@@ -1,0 +1,69 @@
+//! Settling: what a session is done with, gathered by queue until an entry leaves.
+
+use model::entry::COUNT;
+use model::{ConnId, Lane, OperationKind, Outcome, QueueId, Seq};
+
+use crate::Broker;
+use crate::parcel::Content;
+
+impl Broker {
+    /// Ends the delivery of `range`, all of it delivered on this lane.
+    pub(crate) fn settle(
+        &mut self,
+        conn: ConnId,
+        lane: Lane,
+        queue: QueueId,
+        range: (Seq, Seq),
+        outcome: Outcome,
+    ) {
+        self.settle_range(queue, range, outcome);
+        let count = u32::try_from(range.1.0 - range.0.0 + 1).unwrap_or(u32::MAX);
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let Some(state) = connection.lanes.get_mut(&lane) else { return };
+        state.held = state.held.saturating_sub(count);
+        if state.window.is_some() {
+            self.open_window(conn, lane);
+        }
+    }
+
+    /// Puts a settlement among those of the queue's group.
+    #[inline]
+    pub(crate) fn settle_range(&mut self, queue: QueueId, range: (Seq, Seq), outcome: Outcome) {
+        let Some(group) = self.door.group_of.get(&queue) else { return };
+        let Some(at) = self.door.by_group.get(group) else { return };
+        let (kind, flags) = match outcome {
+            // Without dead letters a rejected message is simply done.
+            Outcome::Accept | Outcome::Reject => (OperationKind::Settle, 0),
+            Outcome::Return { failed: true } => (OperationKind::Return, COUNT),
+            Outcome::Return { failed: false } => (OperationKind::Return, 0),
+        };
+        self.door.outgoing[*at].settle(kind, flags, queue, range, self.now);
+    }
+
+    /// Lets the lane's windowed consumers have what its window leaves free.
+    ///
+    /// Each may be handed all of it, so together they may be handed too much: what is too much is taken back
+    /// before it is delivered (`deliver`). Dividing the window instead would leave shares at idle queues.
+    pub(crate) fn open_window(&mut self, conn: ConnId, lane: Lane) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let free = connection.lanes.get(&lane).and_then(|state| state.free());
+        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, c)| c.windowed && c.lane == lane) {
+            let may = match (free, consumer.allowed) {
+                (Some(free), Some(allowed)) => free.min(allowed),
+                (Some(bound), None) | (None, Some(bound)) => bound,
+                (None, None) => u32::MAX / 2,
+            };
+            let messages = may.saturating_sub(consumer.at_host);
+            let Some(host) = self.door.by_group.get(&consumer.group).map(|at| self.door.outgoing[*at].host)
+            else {
+                continue;
+            };
+            if messages > 0 {
+                consumer.at_host += messages;
+                let key = queue::ConsumerKey { shard: self.settings.shard, conn, consumer: *id };
+                let (group, queue) = (consumer.group, consumer.queue);
+                self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
+            }
+        }
+    }
+}

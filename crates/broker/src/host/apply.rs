@@ -1,0 +1,164 @@
+//! Proposing to groups hosted here and applying what is committed.
+
+use base::Block;
+use model::{GroupId, Index, ShardId};
+use queue::{Delivery, Effect};
+use replica::Committed;
+
+use super::HostWaits;
+use super::group::{GroupLog, HostedQueue, QueueGroup};
+use crate::Broker;
+use crate::broker::Notice;
+use crate::parcel::{Answer, Content};
+
+impl Broker {
+    /// A sealed entry for a group hosted here.
+    pub(crate) fn propose(&mut self, group: GroupId, block: Block) {
+        if group == GroupId::METADATA {
+            let Some(metadata) = &mut self.host.metadata else { return };
+            // A replica that does not lead gives the entry back; a single voter that has started always leads.
+            let _ = metadata.replica.propose(block);
+            return;
+        }
+        let Some(at) = self.host.by_group.get(&group).copied() else { return };
+        match &mut self.host.groups[at].log {
+            GroupLog::Replicated(replica) => {
+                let _ = replica.propose(block);
+            }
+            GroupLog::Memory { last, entries } => {
+                last.0 += 1;
+                let index = *last;
+                entries.insert(index, block.clone());
+                self.apply(at, index, &block);
+            }
+        }
+    }
+
+    /// Applies what consensus has committed. Returns whether there was anything.
+    pub(crate) fn apply_committed(&mut self) -> bool {
+        let mut any = self.apply_metadata();
+        for at in 0..self.host.groups.len() {
+            while let Some(committed) = self.next_committed(at) {
+                any = true;
+                self.apply_one(at, committed);
+            }
+        }
+        any
+    }
+
+    fn next_committed(&mut self, at: usize) -> Option<Committed> {
+        let GroupLog::Replicated(replica) = &mut self.host.groups[at].log else { return None };
+        let outcome = replica.advance(&mut self.log);
+        let committed = replica.poll_committed();
+        if let Err(halted) = outcome {
+            self.notices.push_back(Notice::Halt(halted.0));
+        }
+        committed
+    }
+
+    fn apply_one(&mut self, at: usize, committed: Committed) {
+        let Committed { index, term, block } = committed;
+        if block.is_empty() {
+            self.log.release(self.host.groups[at].id, index);
+        } else {
+            self.apply(at, index, &block);
+        }
+        if let GroupLog::Replicated(replica) = &mut self.host.groups[at].log
+            && let Err(halted) = replica.applied(index, term)
+        {
+            self.notices.push_back(Notice::Halt(halted.0));
+        }
+    }
+
+    /// Applies one entry to the group's machine and carries out what follows from it.
+    fn apply(&mut self, at: usize, index: Index, block: &Block) {
+        let group = &mut self.host.groups[at];
+        let mut effects = std::mem::take(&mut group.effects);
+        if let Err(halt) = group.machine.apply(index, block.as_slice(), &mut effects) {
+            let text = format!("group {} halted at entry {index}: {}", group.id, halt.0);
+            self.notices.push_back(Notice::Halt(text));
+        }
+        for effect in effects.drain(..) {
+            self.effect(at, effect);
+        }
+        let group = &mut self.host.groups[at];
+        group.effects = effects;
+        if !group.asked.is_empty() {
+            self.ask_again(at);
+        }
+    }
+
+    fn effect(&mut self, at: usize, effect: Effect) {
+        let group = &mut self.host.groups[at];
+        match effect {
+            Effect::Enqueued { queue, count, .. } => {
+                group.enqueued += u64::from(count);
+                group.wake(queue);
+            }
+            Effect::Settled { queue, first, last } => {
+                if let Some(hosted) = group.queues.get_mut(&queue) {
+                    hosted.delivery.on_settled(first, last);
+                }
+            }
+            Effect::Returned { queue, first, last } => {
+                if let Some(hosted) = group.queues.get_mut(&queue) {
+                    hosted.delivery.on_returned(first, last);
+                    group.wake(queue);
+                }
+            }
+            Effect::HandedOut { queue } => group.wake(queue),
+            Effect::Configured { queue } => {
+                if let Some(state) = group.machine.queue(queue) {
+                    let delivery = Delivery::new(state, &self.pool);
+                    group.queues.insert(queue, HostedQueue::new(delivery));
+                }
+            }
+            Effect::Deleted { queue, .. } => self.revoke(at, queue),
+            Effect::Applied { origin, sequence } => {
+                let shard = ShardId(origin.place() as u16);
+                let id = group.id;
+                self.post.send(shard, Content::Applied { group: id, sequence });
+            }
+            Effect::Answered { origin, sequence, value } if origin == self.origin => {
+                match self.host.waits.remove(&(group.id, sequence)) {
+                    Some(HostWaits::Purge(shard, ticket)) => {
+                        let answer = Answer::Purged(value);
+                        self.post.send(shard, Content::Replied { ticket, answer });
+                    }
+                    Some(HostWaits::Change { number, counts }) => {
+                        self.change_step(number, if counts { value } else { 0 });
+                    }
+                    None => {}
+                }
+            }
+            Effect::Answered { .. } | Effect::Superseded { .. } => {}
+            Effect::Gap { origin, sequence, expected } => {
+                let id = group.id;
+                let text = format!(
+                    "group {id}: operation {sequence} of origin {origin} came before {expected}: refused"
+                );
+                self.notices.push_back(Notice::Halt(text));
+            }
+            Effect::Freed(index) => forget(group, index, &mut self.log),
+        }
+    }
+
+    /// The queue is gone: its consumers are told.
+    fn revoke(&mut self, at: usize, queue: model::QueueId) {
+        let group = &mut self.host.groups[at];
+        let Some(mut hosted) = group.queues.remove(&queue) else { return };
+        group.reading.remove(&queue);
+        for (key, _) in hosted.delivery.on_deleted() {
+            self.post.send(key.shard, Content::Revoked { key });
+        }
+    }
+}
+
+fn forget(group: &mut QueueGroup, index: Index, log: &mut commitlog::CommitLog) {
+    match &mut group.log {
+        GroupLog::Replicated(_) => log.release(group.id, index),
+        GroupLog::Memory { entries, .. } => {
+            entries.remove(&index);
+        }
+    }
+}

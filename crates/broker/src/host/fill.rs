@@ -1,0 +1,95 @@
+//! Spending consumers' credit: handing out what is ready and committed as handed out.
+
+use base::Block;
+use commitlog::{CommitLog, Lookup};
+use model::{GroupId, Index, OperationKind, QueueId};
+
+use super::group::GroupLog;
+use crate::Broker;
+use crate::parcel::Content;
+
+/// Entries asked for ahead of the one that is missing: a backlog is read in order.
+const READ_AHEAD: u64 = 16;
+/// Bytes one queue may hand out before the others have their turn.
+const FILL_BYTES: u64 = 2 << 20;
+
+/// Finds an entry in memory, or has it read.
+pub(crate) fn find(
+    log: &GroupLog,
+    commit_log: &mut CommitLog,
+    group: GroupId,
+    index: Index,
+) -> Option<Block> {
+    if let GroupLog::Memory { entries, .. } = log {
+        return entries.get(&index).cloned();
+    }
+    if let Some(block) = commit_log.cached(group, index) {
+        return Some(block.clone());
+    }
+    match commit_log.read(group, index) {
+        Lookup::Ready(block) => Some(block),
+        Lookup::Pending | Lookup::OverBudget => {
+            for ahead in 1..=READ_AHEAD {
+                let _ = commit_log.read(group, Index(index.0 + ahead));
+            }
+            None
+        }
+        Lookup::Gone => unreachable!("entry {index} of group {group} holds an unsettled message and is gone"),
+    }
+}
+
+impl Broker {
+    /// Hands out what can be; returns whether anything was.
+    pub(crate) fn fill(&mut self) -> bool {
+        let mut any = false;
+        for at in 0..self.host.groups.len() {
+            let mut active = std::mem::take(&mut self.host.groups[at].active);
+            for queue in active.drain(..) {
+                any |= self.fill_queue(at, queue);
+            }
+            let group = &mut self.host.groups[at];
+            active.append(&mut group.active);
+            group.active = active;
+        }
+        any
+    }
+
+    fn fill_queue(&mut self, at: usize, queue: QueueId) -> bool {
+        let group = &mut self.host.groups[at];
+        let Some(hosted) = group.queues.get_mut(&queue) else { return false };
+        hosted.awake = false;
+        let delivery = &mut hosted.delivery;
+        let Some(state) = group.machine.queue(queue) else { return false };
+        let mut handed = std::mem::take(&mut group.handed);
+        let (id, log, commit_log) = (group.id, &group.log, &mut self.log);
+        let mut source = |index| find(log, commit_log, id, index);
+        let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
+        if delivery.waiting_for().is_some() {
+            group.reading.insert(queue);
+        }
+        let wanted = delivery.wants_hand_out();
+        let any = !handed.is_empty();
+        for handed in handed.drain(..) {
+            self.post.send(handed.key.shard, Content::Handed { group: id, queue, handed });
+        }
+        self.host.groups[at].handed = handed;
+        if let Some(bound) = wanted {
+            self.raise_bound(at, queue, bound);
+        }
+        if filled.more {
+            self.host.groups[at].wake(queue);
+        }
+        any
+    }
+
+    /// Proposes that messages below `bound` may be handed out, once.
+    pub(crate) fn raise_bound(&mut self, at: usize, queue: QueueId, bound: model::Seq) {
+        let group = &mut self.host.groups[at];
+        let Some(hosted) = group.queues.get_mut(&queue).filter(|hosted| hosted.bound < bound) else { return };
+        hosted.bound = bound;
+        let id = group.id;
+        if let Some(outgoing) = self.door.outgoing(id) {
+            outgoing.operation(&self.pool, OperationKind::HandOut, queue, &bound.0.to_le_bytes());
+        }
+    }
+}

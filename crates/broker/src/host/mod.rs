@@ -1,0 +1,81 @@
+//! The host: the groups led by this shard, their queues, and who is served next.
+
+mod apply;
+mod changes;
+mod checkpoint;
+mod fill;
+mod group;
+mod metadata;
+mod questions;
+
+use base::{Map, map};
+use model::{GroupId, OpSequence, QueueId, ShardId};
+
+use crate::parcel::Ticket;
+pub(crate) use checkpoint::Checkpointing;
+pub(crate) use group::{Asked, GroupLog, QueueGroup};
+pub(crate) use metadata::MetadataHost;
+
+/// Who waits for the answer of an operation.
+#[derive(Debug)]
+pub(crate) enum HostWaits {
+    /// A purge: where to and under which number the count goes.
+    Purge(ShardId, Ticket),
+    /// A change of the topology that this group takes part in.
+    Change {
+        number: u64,
+        /// Whether the answer is a number of messages to be told.
+        counts: bool,
+    },
+}
+
+/// This shard's host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub groups: Vec<QueueGroup>,
+    pub by_group: Map<GroupId, usize>,
+    /// The metadata group, on the shard that hosts it.
+    pub metadata: Option<MetadataHost>,
+    /// What waits for the answer of an operation of this shard's origin.
+    pub waits: Map<(GroupId, OpSequence), HostWaits>,
+    /// Changes of the topology that wait for this shard's groups: operations missing, messages deleted.
+    pub changes: Map<u64, (u32, u64)>,
+    pub checkpointing: Option<Checkpointing>,
+}
+
+impl Host {
+    pub(crate) fn new(seed: u64) -> Host {
+        Host {
+            groups: Vec::new(),
+            by_group: map(seed),
+            metadata: None,
+            waits: map(seed),
+            changes: map(seed),
+            checkpointing: None,
+        }
+    }
+
+    /// Adds a group; its queues are as its machine has them.
+    pub(crate) fn add(&mut self, group: QueueGroup) {
+        self.by_group.insert(group.id, self.groups.len());
+        self.groups.push(group);
+    }
+
+    pub(crate) fn group(&mut self, group: GroupId) -> Option<&mut QueueGroup> {
+        let at = *self.by_group.get(&group)?;
+        self.groups.get_mut(at)
+    }
+
+    /// Whether somebody here could take messages of one of these queues: then they may be handed out as soon as
+    /// they are committed, without asking again. Not known of queues hosted elsewhere.
+    #[inline]
+    pub(crate) fn has_takers(&self, group: GroupId, queues: &[QueueId]) -> bool {
+        let Some(group) = self.by_group.get(&group).map(|at| &self.groups[*at]) else { return false };
+        queues.iter().any(|queue| group.queues.get(queue).is_some_and(|hosted| hosted.delivery.has_credit()))
+    }
+
+    /// The logged groups hosted here.
+    pub(crate) fn queue_groups(&self) -> Vec<GroupId> {
+        self.groups.iter().map(|group| group.id).filter(|id| id.memory_shard().is_none()).collect()
+    }
+}

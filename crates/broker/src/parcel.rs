@@ -1,0 +1,183 @@
+//! What the two halves of a broker tell each other, on one shard or between shards.
+
+use std::collections::VecDeque;
+
+use base::Block;
+use model::{GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId};
+use queue::{ConsumerKey, Handed, Subscription};
+
+/// The number under which a door waits for an answer.
+pub(crate) type Ticket = u64;
+
+/// A question about one queue, asked behind the writes of the asking shard.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// How many messages and consumers?
+    Count,
+    /// Drop what is ready; how many were there?
+    Purge,
+    /// One message for this lane.
+    Get(Lane),
+    /// Start a consumer.
+    Subscribe(Subscription),
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Counted { ready: u64, held: u64, consumers: u32 },
+    Purged(u64),
+    Got(Option<(Handed, u64)>),
+    Subscribed,
+    Refused(Refusal),
+}
+
+/// One message between a door and a host.
+#[derive(Debug)]
+pub struct Parcel(pub(crate) Content);
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    // To a host.
+    Propose {
+        group: GroupId,
+        block: Block,
+    },
+    Ask {
+        group: GroupId,
+        queue: QueueId,
+        origin: Origin,
+        after: OpSequence,
+        ticket: Ticket,
+        question: Question,
+    },
+    Unsubscribe {
+        group: GroupId,
+        queue: QueueId,
+        key: ConsumerKey,
+    },
+    Grant {
+        group: GroupId,
+        queue: QueueId,
+        key: ConsumerKey,
+        messages: u32,
+        bytes: u32,
+    },
+    TakeBack {
+        group: GroupId,
+        queue: QueueId,
+        items: Vec<Item>,
+    },
+    // To a door.
+    Applied {
+        group: GroupId,
+        sequence: OpSequence,
+    },
+    Replied {
+        ticket: Ticket,
+        answer: Answer,
+    },
+    Handed {
+        group: GroupId,
+        queue: QueueId,
+        handed: Handed,
+    },
+    Revoked {
+        key: ConsumerKey,
+    },
+    // Topology: the metadata host to every shard, and back.
+    Changed {
+        number: u64,
+        origin: Origin,
+        sequence: OpSequence,
+        command: Vec<u8>,
+    },
+    ChangeApplied {
+        number: u64,
+        value: u64,
+    },
+    ChangeDone {
+        sequence: OpSequence,
+        value: u64,
+    },
+    Snapshot {
+        bytes: Vec<u8>,
+    },
+    WantSnapshot,
+}
+
+/// Where parcels are put: delivered on this shard within the same turn, or mailed.
+#[derive(Debug)]
+pub(crate) struct Post {
+    here: ShardId,
+    local: VecDeque<Content>,
+    remote: VecDeque<(ShardId, Parcel)>,
+}
+
+impl Post {
+    pub(crate) fn new(here: ShardId) -> Post {
+        Post { here, local: VecDeque::new(), remote: VecDeque::new() }
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, to: ShardId, content: Content) {
+        if to == self.here {
+            self.local.push_back(content);
+        } else {
+            self.remote.push_back((to, Parcel(content)));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn next_local(&mut self) -> Option<Content> {
+        self.local.pop_front()
+    }
+
+    pub(crate) fn next_remote(&mut self) -> Option<(ShardId, Parcel)> {
+        self.remote.pop_front()
+    }
+}
+
+/// A run of places as ranges, for settlements gathered message by message.
+#[derive(Debug, Default)]
+pub(crate) struct RangeSet(Vec<(Seq, Seq)>);
+
+impl RangeSet {
+    /// Adds `first..=last`; usually right behind what was added before.
+    #[inline]
+    pub(crate) fn add(&mut self, first: Seq, last: Seq) {
+        match self.0.last_mut() {
+            Some(newest) if newest.1.0 + 1 == first.0 => newest.1 = last,
+            _ => self.0.push((first, last)),
+        }
+    }
+
+    /// Ascending, separate ranges; the set is empty afterwards.
+    pub(crate) fn take(&mut self) -> Vec<(Seq, Seq)> {
+        let mut ranges = std::mem::take(&mut self.0);
+        ranges.sort_unstable();
+        let mut merged: Vec<(Seq, Seq)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                Some(before) if first.0 <= before.1.0.saturating_add(1) => before.1 = before.1.max(last),
+                _ => merged.push((first, last)),
+            }
+        }
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_come_out_ascending_and_merged() {
+        let mut set = RangeSet::default();
+        for (first, last) in [(5, 6), (7, 7), (1, 2), (3, 3), (10, 12), (11, 11)] {
+            set.add(Seq(first), Seq(last));
+        }
+        assert_eq!(set.take(), [(Seq(1), Seq(3)), (Seq(5), Seq(7)), (Seq(10), Seq(12))]);
+        assert_eq!(set.take(), []);
+    }
+}

@@ -1,0 +1,85 @@
+//! Figures for metrics and health checks.
+
+use model::{QueueStatus, Status};
+
+use crate::Broker;
+
+impl Broker {
+    /// This shard's figures.
+    pub fn status(&self) -> Status {
+        let reason = self.failed.clone().or_else(|| (!self.ready).then(|| "starting".to_owned()));
+        Status {
+            ready: self.is_ready(),
+            reason,
+            counters: self.counters(),
+            gauges: self.gauges(),
+            queues: self.queue_figures(),
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let c = &self.counters;
+        let log = self.log.stats();
+        let enqueued = self.host.groups.iter().map(|group| group.enqueued).sum();
+        let settled = self.host.groups.iter().flat_map(|group| group.machine.queues());
+        let settled = settled.map(|(_, state)| state.counters().settled).sum();
+        vec![
+            ("messages_published", c.published),
+            ("messages_published_bytes", c.published_bytes),
+            ("messages_confirmed", c.confirmed),
+            ("messages_unroutable", c.unroutable),
+            ("messages_enqueued", enqueued),
+            ("messages_delivered", c.delivered),
+            ("messages_settled", settled),
+            ("requests_refused", c.refusals),
+            ("connections_opened", c.connections_opened),
+            ("connections_closed", c.connections_closed),
+            ("authentication_failures", c.authentication_failures),
+            ("checkpoints", c.checkpoints),
+            ("log_syncs", log.syncs),
+            ("log_entries", log.frames),
+            ("log_written_bytes", log.bytes_written),
+            ("log_payload_bytes", log.payload_bytes),
+        ]
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, f64)> {
+        let log = self.log.stats();
+        let fill = if log.segments == 0 { 0.0 } else { 1.0 - log.segments_free as f64 / log.segments as f64 };
+        let held_back = self.door.outgoing.iter().filter(|outgoing| outgoing.is_held_back()).count();
+        vec![
+            ("connections", self.door.connections.len() as f64),
+            ("queues", self.topology.queues().count() as f64),
+            ("groups", self.host.groups.len() as f64),
+            ("groups_held_back", held_back as f64),
+            ("log_segments", log.segments as f64),
+            ("log_ring_bytes", log.ring_bytes as f64),
+            ("log_ring_fill_ratio", fill),
+            ("log_live_bytes", log.live_bytes as f64),
+            ("log_cache_bytes", log.cache_bytes as f64),
+        ]
+    }
+
+    fn queue_figures(&self) -> Vec<QueueStatus> {
+        let mut figures = Vec::new();
+        for group in &self.host.groups {
+            for (id, hosted) in &group.queues {
+                let Some(record) = self.topology.queue_by_id(*id) else { continue };
+                let state = group.machine.queue(*id);
+                let counters =
+                    state.map_or(queue::Counters { enqueued: 0, settled: 0, live: 0 }, |s| s.counters());
+                figures.push(QueueStatus {
+                    vhost: record.vhost.to_string(),
+                    name: record.name.to_string(),
+                    ready: state.map_or(0, |state| hosted.delivery.ready(state)),
+                    unacked: hosted.delivery.unacked(),
+                    consumers: hosted.delivery.consumer_count() as u64,
+                    published: counters.enqueued,
+                    delivered: hosted.delivered,
+                    settled: counters.settled,
+                });
+            }
+        }
+        figures
+    }
+}
