@@ -12,10 +12,10 @@ fn mask(word: usize, from: usize, to: usize) -> u64 {
 #[inline]
 pub(crate) fn set(words: &mut [u64], from: usize, to: usize) -> u64 {
     let mut changed = 0;
-    for word in from / 64..=to / 64 {
-        let mask = mask(word, from, to);
-        changed += u64::from((mask & !words[word]).count_ones());
-        words[word] |= mask;
+    for (at, word) in (from / 64..).zip(&mut words[from / 64..=to / 64]) {
+        let mask = mask(at, from, to);
+        changed += u64::from((mask & !*word).count_ones());
+        *word |= mask;
     }
     changed
 }
@@ -24,10 +24,10 @@ pub(crate) fn set(words: &mut [u64], from: usize, to: usize) -> u64 {
 #[inline]
 pub(crate) fn clear(words: &mut [u64], from: usize, to: usize) -> u64 {
     let mut changed = 0;
-    for word in from / 64..=to / 64 {
-        let mask = mask(word, from, to);
-        changed += u64::from((mask & words[word]).count_ones());
-        words[word] &= !mask;
+    for (at, word) in (from / 64..).zip(&mut words[from / 64..=to / 64]) {
+        let mask = mask(at, from, to);
+        changed += u64::from((mask & *word).count_ones());
+        *word &= !mask;
     }
     changed
 }

@@ -243,7 +243,7 @@ impl GroupMachine {
         let mut hash = 0;
         loop {
             bytes.clear();
-            let done = view.encode(0, &mut bytes);
+            let done = view.encode(1 << 14, &mut bytes);
             // Each slice is hashed over what came before; slices are cut in the same places for the same state.
             hash = mix(hash, base::crc32c_seeded(hash, &[&bytes]));
             if done {

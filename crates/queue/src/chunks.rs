@@ -214,8 +214,9 @@ mod tests {
     fn any_sequence_of_changes_agrees_with_a_plain_map_and_frozen_clones_stay() {
         for seed in 0..20 {
             let mut prng = Prng::new(seed);
-            let (mut chunks, mut model) = (Chunks::default(), BTreeMap::new());
-            let mut frozen: Vec<(Chunks<(u64, u32)>, BTreeMap<u64, u32>)> = Vec::new();
+            let mut chunks: Chunks<(u64, u32)> = Chunks::default();
+            let mut model = BTreeMap::new();
+            let mut frozen = Vec::new();
             for _ in 0..3000 {
                 let key = prng.below(4000);
                 match prng.below(10) {

@@ -7,8 +7,6 @@ use crate::bits;
 const WORDS: usize = 16;
 /// Places of one page.
 const SPAN: u64 = WORDS as u64 * 64;
-/// Emptied pages kept for the next ones.
-const SPARE: usize = 8;
 
 #[derive(Debug, Default)]
 struct Page {
@@ -19,8 +17,7 @@ struct Page {
 /// The places in it, and how many.
 #[derive(Debug, Default)]
 pub(crate) struct SeqSet {
-    pages: BTreeMap<u64, Box<Page>>,
-    spare: Vec<Box<Page>>,
+    pages: BTreeMap<u64, Page>,
     len: u64,
 }
 
@@ -43,8 +40,7 @@ impl SeqSet {
     /// Adds `first..=last`; the caller bounds the range.
     pub(crate) fn insert(&mut self, first: u64, last: u64) {
         for page in first / SPAN..=last / SPAN {
-            let spare = &mut self.spare;
-            let entry = self.pages.entry(page).or_insert_with(|| spare.pop().unwrap_or_default());
+            let entry = self.pages.entry(page).or_default();
             let (from, to) = on_page(page, first, last);
             let added = bits::set(&mut entry.words, from, to);
             entry.len += added;
@@ -62,17 +58,9 @@ impl SeqSet {
             entry.len -= removed;
             self.len -= removed;
             if entry.len == 0 {
-                self.drop_page(page);
+                self.pages.remove(&page);
             }
             from = page + 1;
-        }
-    }
-
-    fn drop_page(&mut self, page: u64) {
-        if let Some(empty) = self.pages.remove(&page)
-            && self.spare.len() < SPARE
-        {
-            self.spare.push(empty);
         }
     }
 
