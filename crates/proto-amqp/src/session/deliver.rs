@@ -1,0 +1,130 @@
+//! Messages going out: deliveries, the answer to a get, and what comes back to its publisher.
+//!
+//! Each is one run of frames behind what is already waiting to be sent; large bodies are shared with the block
+//! they were read from.
+
+use base::{Block, Put, SendBuffer};
+use model::{Delivered, Item, OwnedRecord, Record};
+
+use super::Session;
+use super::channel::{Channel, State};
+use super::settle::Held;
+use crate::wire::frame::{self, END, OVERHEAD};
+use crate::wire::{Method, ReplyCode, content, properties, table};
+
+/// Bodies from this size on are shared, not copied.
+const SHARE_MIN: usize = 16 << 10;
+
+impl Session {
+    pub(super) fn deliver(&mut self, delivered: &Delivered, out: &mut SendBuffer) {
+        let lane = delivered.lane.0;
+        let (Some(consumer), Some(channel)) =
+            (self.consumers.get(&delivered.consumer), self.channels.get_mut(&lane))
+        else {
+            return;
+        };
+        if channel.state != State::Open {
+            return;
+        }
+        for item in &delivered.items {
+            let Some(record) = record_at(&delivered.block, item) else { continue };
+            let tag = channel.take_tag();
+            put_deliver(out.tail(), lane, &consumer.head, tag, item.redelivered, &record);
+            put_message(out, lane, &record, item.count, &delivered.block, self.frame_max);
+            if !consumer.no_ack {
+                let grants = consumer.is_bounded.then_some(delivered.consumer);
+                channel.unacked.push(Held { tag, queue: delivered.queue, seq: item.seq, grants });
+            }
+        }
+    }
+
+    /// The answer to `basic.get`: a message and how many are behind it.
+    pub(super) fn got(&mut self, delivered: &Delivered, behind: u64, settled: bool, out: &mut SendBuffer) {
+        let lane = delivered.lane.0;
+        let frame_max = self.frame_max;
+        let Some(channel) = self.channels.get_mut(&lane) else { return };
+        let Some(item) = delivered.items.first() else { return };
+        let Some(record) = record_at(&delivered.block, item) else { return };
+        let tag = channel.take_tag();
+        Method::BasicGetOk {
+            delivery_tag: tag,
+            redelivered: item.redelivered,
+            exchange: record.exchange,
+            routing_key: record.routing_key,
+            message_count: u32::try_from(behind).unwrap_or(u32::MAX),
+        }
+        .put(lane, out.tail());
+        put_message(out, lane, &record, item.count, &delivered.block, frame_max);
+        if !settled {
+            channel.unacked.push(Held { tag, queue: delivered.queue, seq: item.seq, grants: None });
+        }
+    }
+
+    /// A mandatory message that no queue took goes back.
+    pub(super) fn put_back(&mut self, lane: u16, record: &OwnedRecord, out: &mut SendBuffer) {
+        let is_open = |channel: &Channel| channel.state == State::Open;
+        if !self.channels.get(&lane).is_some_and(|channel| is_open(channel)) {
+            return;
+        }
+        let out = out.tail();
+        Method::BasicReturn {
+            reply_code: ReplyCode::NoRoute.number(),
+            reply_text: ReplyCode::NoRoute.name(),
+            exchange: &record.exchange,
+            routing_key: &record.routing_key,
+        }
+        .put(lane, out);
+        content::put_content(out, lane, &record.prefix, &record.body, self.frame_max);
+    }
+}
+
+/// The row of an item. Rows passed their checksum before they came here, so one that does not decode is left out
+/// and stays held rather than bringing the connection down.
+#[inline]
+fn record_at<'a>(block: &'a Block, item: &Item) -> Option<Record<'a>> {
+    let row = block.as_slice().get(item.at as usize..)?;
+    Record::decode(row).ok().map(|(record, _)| record)
+}
+
+#[inline]
+fn put_deliver(out: &mut Vec<u8>, lane: u16, head: &[u8], tag: u64, redelivered: bool, record: &Record<'_>) {
+    let size = head.len() + 8 + 1 + 2 + record.exchange.len() + record.routing_key.len();
+    out.reserve(size + record.prefix.len() + 64 + record.body.map_or(0, |body| body.len().min(SHARE_MIN)));
+    frame::put_head(out, frame::METHOD, lane, size);
+    out.put(head);
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = tag.to_be_bytes();
+    out.put(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(redelivered)]);
+    table::put_short(out, record.exchange.as_bytes());
+    table::put_short(out, record.routing_key.as_bytes());
+    out.put_u8(END);
+}
+
+/// Header and body of a message; `count` failed deliveries are told in a header.
+#[inline]
+fn put_message(
+    out: &mut SendBuffer,
+    lane: u16,
+    record: &Record<'_>,
+    count: u32,
+    block: &Block,
+    frame_max: usize,
+) {
+    let body = record.body.unwrap_or(&[]);
+    if count > 0 {
+        let mut prefix = Vec::with_capacity(record.prefix.len() + 32);
+        properties::put_with_header(record.prefix, "x-delivery-count", i64::from(count), &mut prefix);
+        content::put_header(out.tail(), lane, &prefix, body.len());
+    } else {
+        content::put_header(out.tail(), lane, record.prefix, body.len());
+    }
+    // The body is a part of the block, so the distance of their first bytes is its place.
+    let start = body.as_ptr() as usize - block.as_slice().as_ptr() as usize;
+    for (part, at) in body.chunks(frame_max - OVERHEAD).zip((start..).step_by(frame_max - OVERHEAD)) {
+        frame::put_head(out.tail(), frame::BODY, lane, part.len());
+        match part.len() < SHARE_MIN {
+            true => out.tail().put(part),
+            false => out.share(block, at..at + part.len()),
+        }
+        out.tail().put_u8(END);
+    }
+}

@@ -1,0 +1,158 @@
+//! Requests that are due: gathered while input and events are taken in, lent one by one.
+//!
+//! Settlements of neighbouring places are one request; grants follow the settlements that allowed them.
+
+use std::collections::VecDeque;
+
+use model::{ConsumerId, Lane, Outcome, QueueId, Record, Request, Seq, Subscribe};
+
+use super::inbound::Turn;
+use super::settle::Held;
+use super::{Session, Step};
+use crate::wire::properties;
+
+/// A request that owns its texts.
+#[derive(Debug)]
+pub(super) enum Due {
+    Plain(Request<'static>),
+    Settle {
+        lane: Lane,
+        queue: QueueId,
+        first: Seq,
+        last: Seq,
+        outcome: Outcome,
+    },
+    Authenticate {
+        user: String,
+        password: Vec<u8>,
+    },
+    Enter {
+        vhost: String,
+    },
+    Subscribe {
+        queue: String,
+        with: Subscribe<'static>,
+    },
+    Get {
+        lane: Lane,
+        queue: String,
+        settled: bool,
+    },
+    /// The content that the channel has assembled.
+    Publish {
+        lane: Lane,
+        token: u64,
+    },
+}
+
+impl Due {
+    pub(super) fn into_settlement(self) -> Option<Request<'static>> {
+        match self {
+            Due::Settle { lane, queue, first, last, outcome } => {
+                Some(Request::Settle { lane, queue, first, last, outcome })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Adds the end of one delivery, to the last request where it continues that.
+pub(super) fn settle(outbox: &mut VecDeque<Due>, on: Lane, held: &Held, how: Outcome) {
+    if let Some(Due::Settle { lane, queue, last, outcome, .. }) = outbox.back_mut()
+        && (*lane, *queue, *outcome) == (on, held.queue, how)
+        && last.0 + 1 == held.seq.0
+    {
+        last.0 += 1;
+        return;
+    }
+    outbox.push_back(Due::Settle {
+        lane: on,
+        queue: held.queue,
+        first: held.seq,
+        last: held.seq,
+        outcome: how,
+    });
+}
+
+impl Session {
+    pub(super) fn due(&mut self, request: Request<'static>) {
+        self.outbox.push_back(Due::Plain(request));
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        !self.outbox.is_empty() || !self.grants.is_empty()
+    }
+
+    /// Notes that a consumer may be sent one more message, once the settlements due have gone.
+    pub(super) fn grant(&mut self, consumer: ConsumerId) {
+        match self.grants.iter_mut().find(|(other, _)| *other == consumer) {
+            Some((_, messages)) => *messages += 1,
+            None => self.grants.push((consumer, 1)),
+        }
+    }
+
+    pub(super) fn step<'a>(&'a mut self, turn: Turn<'a>) -> Step<'a> {
+        match turn {
+            Turn::Due => Step::Request(self.lend()),
+            Turn::Publish(lane, token, prefix, body) => {
+                Step::Request(self.publish_request(lane, token, prefix, body))
+            }
+            Turn::More => Step::More,
+            Turn::Waiting => Step::Waiting,
+            Turn::End => Step::End,
+        }
+    }
+
+    /// The next request due; there must be one.
+    pub(super) fn lend(&mut self) -> Request<'_> {
+        let Some(due) = self.outbox.pop_front() else {
+            let (consumer, messages) = self.grants.remove(0);
+            return Request::Grant { consumer, messages };
+        };
+        self.lent = Some(due);
+        let this = &*self;
+        match this.lent.as_ref().expect("a request was just put there") {
+            Due::Publish { lane, token } => {
+                let (lane, token) = (*lane, *token);
+                this.assembled_request(lane, token)
+            }
+            Due::Plain(request) => request.clone(),
+            Due::Settle { lane, queue, first, last, outcome } => {
+                Request::Settle { lane: *lane, queue: *queue, first: *first, last: *last, outcome: *outcome }
+            }
+            Due::Authenticate { user, password } => Request::Authenticate { user, password },
+            Due::Enter { vhost } => Request::Enter { vhost },
+            Due::Subscribe { queue, with } => Request::Subscribe(Subscribe { queue, ..with.clone() }),
+            Due::Get { lane, queue, settled } => Request::Get { lane: *lane, queue, settled: *settled },
+        }
+    }
+
+    fn assembled_request(&self, lane: Lane, token: u64) -> Request<'_> {
+        let channel = self.channels.get(&lane.0).expect("due publishes go with their channel");
+        self.publish_request(lane.0, token, &channel.content.prefix, &channel.content.body)
+    }
+
+    fn publish_request<'a>(&'a self, lane: u16, token: u64, prefix: &'a [u8], body: &'a [u8]) -> Request<'a> {
+        let channel = self.channels.get(&lane).expect("a message arises on a channel that is there");
+        Request::Publish(model::Publish {
+            lane: Lane(lane),
+            token,
+            mandatory: channel.memo.mandatory,
+            record: Record {
+                protocol: model::Protocol::Amqp091,
+                priority: self.checked.priority,
+                timestamp_ms: self.checked.timestamp_ms,
+                expiry_ms: None,
+                due_ms: None,
+                key: None,
+                dedup: None,
+                exchange: &channel.memo.exchange,
+                routing_key: &channel.memo.routing_key,
+                prefix,
+                body: Some(body),
+                suffix: &[],
+            },
+            headers: properties::headers,
+        })
+    }
+}
