@@ -1,25 +1,63 @@
 //! The command line of the load generator: options in, a plan out, and the report printed.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::connections;
 use crate::error::{Error, Result};
 use crate::load::{self, Plan, Routing, Until};
+use crate::peers::{self, Comparison, Kind};
 use crate::url::Url;
 
 /// The `bench` command with its subcommands.
 pub fn command() -> Command {
-    Command::new("bench")
-        .about("Measure this broker or any other AMQP 0-9-1 server")
+    dressed(Command::new("bench").about("Measure this broker or any other AMQP 0-9-1 server"))
+}
+
+/// The same as a variant of a derived `Subcommand`, for a program that has others.
+#[derive(Clone, Debug)]
+pub struct Bench(ArgMatches);
+
+impl Bench {
+    /// Runs what was parsed; see [`run`].
+    pub fn run(&self) -> ExitCode {
+        run(&self.0)
+    }
+}
+
+impl FromArgMatches for Bench {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        Ok(Bench(matches.clone()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        self.0 = matches.clone();
+        Ok(())
+    }
+}
+
+impl Args for Bench {
+    fn augment_args(command: Command) -> Command {
+        dressed(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        dressed(command)
+    }
+}
+
+fn dressed(command: Command) -> Command {
+    command
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(amqp_command())
         .subcommand(connections_command())
+        .subcommand(peers_command())
 }
 
 /// Runs what [`command`] parsed; the exit code is 1 when the run failed or a message was lost, doubled or damaged.
@@ -27,6 +65,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let done = match matches.subcommand() {
         Some(("amqp", matches)) => run_amqp(matches),
         Some(("connections", matches)) => run_connections(matches),
+        Some(("peers", matches)) => run_peers(matches),
         _ => Err(Error::new("which bench? see waystation bench --help")),
     };
     done.unwrap_or_else(|error| {
@@ -46,6 +85,12 @@ fn run_connections(matches: &ArgMatches) -> Result<ExitCode> {
     let idle = connections::run(&url(matches)?, count, &pids(matches))?;
     print(&if wants_json(matches) { idle.json() + "\n" } else { idle.table() })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_peers(matches: &ArgMatches) -> Result<ExitCode> {
+    let (text, passed) = peers::run(&comparison(matches))?;
+    print(&text)?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(text: &str) -> Result<()> {
@@ -103,6 +148,66 @@ fn connections_command() -> Command {
     target_args(Command::new("connections"))
         .about("Open idle connections and show what each costs the server in memory")
         .arg(count.help("Connections with one channel each [default: 1000]"))
+}
+
+fn peers_command() -> Command {
+    let path = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("PATH").value_parser(value_parser!(PathBuf)).help(help)
+    };
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    let many = |name: &'static str| Arg::new(name).long(name).action(ArgAction::Append);
+    let names = PossibleValuesParser::new(peers::ALL.iter().map(|scenario| scenario.name));
+    Command::new("peers")
+        .about("Start this broker and RabbitMQ, measure both alternately and print the table")
+        .arg(flag("quick", "One run of 2 seconds each"))
+        .arg(
+            Arg::new("only")
+                .long("only")
+                .value_parser(PossibleValuesParser::new(["waystation", "rabbitmq"]))
+                .help("Measure one of the two"),
+        )
+        .arg(many("scenario").value_parser(names).help("Measure this one only; repeatable"))
+        .arg(Arg::new("runs").long("runs").value_parser(value_parser!(u64).range(1..)).help("[default: 5]"))
+        .arg(Arg::new("seconds").long("seconds").value_parser(seconds).help("Length of a run [default: 5]"))
+        .arg(path("waystation", "The program to measure [default: this one]"))
+        .arg(
+            many("serve-arg")
+                .allow_hyphen_values(true)
+                .help("One more argument for waystation serve; repeatable"),
+        )
+        .arg(path("rabbitmq", "Its start script").default_value("/usr/lib/rabbitmq/bin/rabbitmq-server"))
+        .arg(flag("install", "Install RabbitMQ with apt-get if it is missing"))
+        .arg(path("dir", "Keep data below this directory; must be on a real disk [default: temporary files]"))
+        .arg(path("write", "Put the table between the marks of this document"))
+        .arg(path("raw", "Append every run to this file as a line of JSON"))
+}
+
+/// The comparison that the options describe.
+fn comparison(matches: &ArgMatches) -> Comparison {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let list = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned().collect();
+    let quick = matches.get_flag("quick");
+    let length = Duration::from_secs(if quick { 2 } else { 5 });
+    Comparison {
+        waystation: path("waystation"),
+        serve_args: list("serve-arg"),
+        rabbitmq: path("rabbitmq").unwrap_or_default(),
+        install: matches.get_flag("install"),
+        dir: path("dir"),
+        kinds: match matches.get_one::<String>("only").map(String::as_str) {
+            Some("waystation") => vec![Kind::Waystation],
+            Some(_) => vec![Kind::RabbitMq],
+            None => vec![Kind::Waystation, Kind::RabbitMq],
+        },
+        scenarios: list("scenario"),
+        runs: number(matches, "runs", if quick { 1 } else { 5 }),
+        duration: matches.get_one("seconds").copied().unwrap_or(length),
+        warmup: Duration::from_secs(1),
+        write: path("write"),
+        raw: path("raw"),
+    }
 }
 
 /// The options that say which server, and how to print.
@@ -219,6 +324,24 @@ mod tests {
         assert_eq!((spread.routing, spread.queues, spread.window), (Routing::Spread, 1000, Some(7)));
         assert_eq!(spread.until, Until::Elapsed(Duration::from_millis(2500)));
         assert_eq!(spread.warmup, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_comparison_is_five_runs_of_everything_unless_told_otherwise() {
+        let parse = |line: &str| comparison(&peers_command().try_get_matches_from(line.split(' ')).unwrap());
+        let all = parse("peers");
+        assert_eq!((all.runs, all.duration, all.kinds.len()), (5, Duration::from_secs(5), 2));
+        assert!(all.scenarios.is_empty() && !all.install);
+        let some =
+            parse("peers --quick --only waystation --scenario 16b --scenario idle --serve-arg --shards");
+        assert_eq!(
+            (some.runs, some.duration, some.kinds),
+            (1, Duration::from_secs(2), vec![Kind::Waystation])
+        );
+        assert_eq!(
+            (some.scenarios, some.serve_args),
+            (vec!["16b".into(), "idle".into()], vec!["--shards".into()])
+        );
     }
 
     #[test]

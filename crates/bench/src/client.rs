@@ -72,6 +72,7 @@ pub(crate) struct Client {
     stream: TcpStream,
     inbox: Inbox,
     frame_max: u32,
+    version: Option<String>,
 }
 
 impl Client {
@@ -81,7 +82,7 @@ impl Client {
         let stream = TcpStream::connect(url.address()).trying(&what)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut client = Client { stream, inbox: Inbox::new(), frame_max: FRAME_MAX };
+        let mut client = Client { stream, inbox: Inbox::new(), frame_max: FRAME_MAX, version: None };
         client.log_in(url).trying(&what)?;
         client.ask((20, 10), |out| out.push(0), (20, 11))?;
         Ok(client)
@@ -89,7 +90,7 @@ impl Client {
 
     fn log_in(&mut self, url: &Url) -> Result<()> {
         self.stream.write_all(b"AMQP\0\0\x09\x01")?;
-        self.answer(0, (10, 10))?;
+        self.version = version_in(&self.answer(0, (10, 10))?);
         let mut out = Vec::new();
         out.put_method(0, (10, 11), |out| {
             out.put_long(&client_properties());
@@ -224,6 +225,11 @@ impl Client {
         self.frame_max as usize
     }
 
+    /// The version the server gave itself.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// The socket, switched to non-blocking, and what it has delivered beyond the last answer.
     pub(crate) fn into_parts(self) -> Result<(TcpStream, Inbox)> {
         self.stream.set_nonblocking(true)?;
@@ -266,6 +272,15 @@ pub(crate) fn unexpected(frame: &Frame<'_>) -> Error {
     }
 }
 
+/// The long string under the key `version` in the server's properties, wherever in them it is.
+fn version_in(start: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\x07versionS";
+    let at = start.windows(KEY.len()).position(|window| window == KEY)?;
+    let mut rest = Arguments(start.get(at + KEY.len()..)?);
+    let length = rest.u32()? as usize;
+    String::from_utf8(rest.0.get(..length)?.to_vec()).ok()
+}
+
 /// The client properties: a name, and the capability that makes a refused login say why.
 fn client_properties() -> Vec<u8> {
     let mut capabilities = Vec::new();
@@ -281,4 +296,34 @@ fn client_properties() -> Vec<u8> {
     table.push(b'F');
     table.put_long(&capabilities);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_found_if_it_is_there() {
+        assert_eq!(version_in(b"\0\x09\0\0\0\x14\x07versionS\0\0\0\x053.1.0tail").unwrap(), "3.1.0");
+        assert_eq!(version_in(b"\x07versionS\0\0\0\x053.1"), None);
+        assert_eq!(version_in(b"\0\x09"), None);
+    }
+
+    #[test]
+    fn bytes_that_arrive_in_drops_make_the_same_frames() {
+        let mut bytes = Vec::new();
+        for tag in 0..100 {
+            bytes.put_ack(CHANNEL, tag, true);
+        }
+        let mut inbox = Inbox::new();
+        let mut tags = Vec::new();
+        for mut drop in bytes.chunks(13) {
+            assert_eq!(inbox.read_from(&mut drop).unwrap(), Arrived::All);
+            while let Some(frame) = inbox.next_frame().unwrap() {
+                tags.push(Arguments(&frame.payload[4..]).u64().unwrap());
+            }
+        }
+        assert_eq!(tags, (0..100).collect::<Vec<_>>());
+        assert!(inbox.read_from(&mut &b""[..]).is_err());
+    }
 }

@@ -14,8 +14,9 @@ mod frames;
 mod http;
 mod latency;
 mod load;
+mod peers;
 mod procfs;
 mod report;
 mod url;
 
-pub use cli::{command, run};
+pub use cli::{Bench, command, run};

@@ -115,10 +115,10 @@ impl Report {
     }
 
     fn add_metrics(&mut self, before: &Counters, after: &Counters, bytes: u64) {
-        let written = growth(before, after, &["log", "bytes_written"]);
+        let written = growth(before, after, "waystation_log_written_bytes_total");
         self.written_per_byte = written.filter(|_| bytes > 0).map(|written| written / bytes as f64);
-        self.syncs = growth(before, after, &["log", "syncs"]);
-        let entries = growth(before, after, &["log", "entries"]);
+        self.syncs = growth(before, after, "waystation_log_syncs_total");
+        let entries = growth(before, after, "waystation_log_entries_total");
         self.entries_per_sync = entries.zip(self.syncs).filter(|(_, syncs)| *syncs > 0.0).map(|(e, s)| e / s);
     }
 
@@ -256,7 +256,7 @@ mod tests {
     fn counters_become_ratios() {
         let counters = |w: f64, s: f64, e: f64| {
             let names = [
-                "waystation_log_bytes_written_total",
+                "waystation_log_written_bytes_total",
                 "waystation_log_syncs_total",
                 "waystation_log_entries_total",
             ];
