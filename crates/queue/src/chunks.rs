@@ -12,6 +12,9 @@ const FULL: usize = 256;
 /// A chunk this small is not worth tightening.
 const SMALL: usize = 32;
 
+/// Room that the last chunk may keep when it empties: a queue that keeps up fills and empties it all the time.
+const SPARE: usize = 4;
+
 /// What chunks are sorted by.
 pub(crate) trait Keyed: Copy {
     /// The item's key.
@@ -34,18 +37,21 @@ impl<T: Keyed> Chunk<T> {
         &mut self.items[self.start..]
     }
 
-    fn remove(&mut self, at: usize) -> T {
-        let removed = self.live()[at];
+    fn remove(&mut self, at: usize) {
         if at == 0 {
             self.start += 1;
         } else {
             self.items.remove(self.start + at);
         }
         self.tighten();
-        removed
     }
 
     fn tighten(&mut self) {
+        if self.live().is_empty() {
+            self.items.clear();
+            self.start = 0;
+            return;
+        }
         if self.start >= SMALL && self.start > self.items.len() / 2 {
             self.items.drain(..self.start);
             self.start = 0;
@@ -58,7 +64,8 @@ impl<T: Keyed> Chunk<T> {
     }
 }
 
-/// Items in the order of their keys. A chunk's own key is no more than its first item's; no chunk is empty.
+/// Items in the order of their keys. A chunk's own key is no more than its first item's; no chunk is empty, except
+/// perhaps an only one.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T> {
     chunks: BTreeMap<u64, Arc<Chunk<T>>>,
@@ -168,14 +175,29 @@ impl<T: Keyed> Chunks<T> {
 
     /// Removes the item of `key`.
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
-        let (own, chunk) = self.chunks.range_mut(..=key).next_back()?;
-        let at = chunk.live().binary_search_by_key(&key, Keyed::key).ok()?;
-        self.len -= 1;
-        if chunk.live().len() == 1 {
-            let own = *own;
-            return self.chunks.remove(&own).map(|chunk| chunk.live()[0]);
+        let mut removed = None;
+        self.update_or_remove(key, |item| {
+            removed = Some(*item);
+            false
+        });
+        removed
+    }
+
+    /// Changes the item of `key` and removes it where `change` says that it is over; true when it was there.
+    pub(crate) fn update_or_remove(&mut self, key: u64, change: impl FnOnce(&mut T) -> bool) -> bool {
+        let Some((own, chunk)) = self.chunks.range_mut(..=key).next_back() else { return false };
+        let Ok(at) = chunk.live().binary_search_by_key(&key, Keyed::key) else { return false };
+        let own = *own;
+        let chunk = Arc::make_mut(chunk);
+        if change(&mut chunk.live_mut()[at]) {
+            return true;
         }
-        Some(Arc::make_mut(chunk).remove(at))
+        self.len -= 1;
+        chunk.remove(at);
+        if chunk.live().is_empty() && (self.len > 0 || chunk.items.capacity() > SPARE) {
+            self.chunks.remove(&own);
+        }
+        true
     }
 
     /// Removes all items with keys in `first..=last`.
@@ -205,9 +227,15 @@ mod tests {
         assert_eq!(chunks.len(), model.len());
         assert!(chunks.iter().copied().eq(model.iter().map(|(k, v)| (*k, *v))));
         assert_eq!(chunks.first().map(|i| i.0), model.keys().next().copied());
-        assert!(chunks.chunks.iter().all(|(own, chunk)| !chunk.live().is_empty()
-            && *own <= chunk.live()[0].0
-            && chunk.live().len() <= FULL));
+        let only = chunks.chunks.len() == 1;
+        assert!(chunks.chunks.iter().all(|(_, chunk)| only || !chunk.live().is_empty()));
+        assert!(
+            chunks
+                .chunks
+                .iter()
+                .filter(|_| !chunks.is_empty())
+                .all(|(own, chunk)| *own <= chunk.live()[0].0 && chunk.live().len() <= FULL)
+        );
     }
 
     #[test]

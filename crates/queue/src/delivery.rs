@@ -401,7 +401,7 @@ impl Delivery {
     /// Gives a message to the consumer whose turn it is.
     #[inline]
     fn give(&mut self, turn: &mut Turn<'_>, item: Item, len: u32) {
-        let Some(&slot) = turn.ring.slots.front() else { return };
+        let slot = *turn.ring.slots.front().expect("a message is given only when a taker was found");
         let (block, stamp) = self.rows.block();
         let consumer = self.consumers.of_slot(slot);
         let Subscription { key, lane, settled, .. } = consumer.subscription;

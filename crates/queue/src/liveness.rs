@@ -33,16 +33,15 @@ impl Liveness {
 
     /// `count` messages no longer point to entry `index`; true when nothing does any more.
     fn release(&mut self, index: u64, count: u64) -> bool {
-        let left = self.entries.update(index, |entry| {
+        let mut left = 0;
+        let held = self.entries.update_or_remove(index, |entry| {
             assert!(entry.count >= count, "an entry is released no more often than held");
             entry.count -= count;
-            entry.count
+            left = entry.count;
+            left > 0
         });
-        if left == Some(0) {
-            self.entries.remove(index);
-        }
-        assert!(left.is_some(), "only a held entry is released");
-        left == Some(0)
+        assert!(held, "only a held entry is released");
+        left == 0
     }
 
     pub(crate) fn is_held(&self, index: u64) -> bool {

@@ -163,7 +163,11 @@ impl QueueState {
 
     /// The first run with a place in `from..=last`.
     fn run_within(&self, from: u64, last: u64) -> Option<Run> {
-        self.runs_from(from).next().copied().filter(|run| run.first <= last)
+        if from > last {
+            return None;
+        }
+        let next = self.run_of(from).or_else(|| self.runs.from(from).next());
+        next.copied().filter(|run| run.first <= last)
     }
 
     /// Whether a place within the run is unsettled.

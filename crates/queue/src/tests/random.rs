@@ -100,6 +100,10 @@ impl World {
     /// An entry of a random origin with `fill`'s operations, behind an earlier entry at times.
     fn propose<R>(&mut self, fill: impl FnOnce(&mut World, &mut EntryBuilder) -> R) {
         let who = self.prng.below(self.origins.len() as u64) as usize;
+        self.propose_as(who, fill);
+    }
+
+    fn propose_as<R>(&mut self, who: usize, fill: impl FnOnce(&mut World, &mut EntryBuilder) -> R) {
         let (origin, next) = self.origins[who];
         let mut builder = EntryBuilder::new(&self.pool, 0, origin, OpSequence(next));
         if !self.sent.is_empty() && self.prng.chance(1, 10) {
@@ -261,17 +265,39 @@ impl World {
         // One of six is given up in the middle; another may follow it.
         let given_up = self.prng.chance(1, 6).then(|| self.prng.below(row.len() as u64) as usize);
         let rows = if let Some(cut) = given_up { vec![row[..cut].to_vec(), row.clone()] } else { vec![row] };
-        let hand_out = self.prng.chance(1, 2);
-        self.propose(|world, entry| {
-            for row in rows {
-                let mut rest = &row[..];
-                while !rest.is_empty() {
-                    let (part, more) = rest.split_at((4 + world.prng.below(30) as usize).min(rest.len()));
-                    entry.operation(OperationKind::Part, 0, queues[0], part);
-                    rest = more;
-                }
+        let mut parts = Vec::new();
+        for row in &rows {
+            let mut rest = &row[..];
+            while !rest.is_empty() {
+                let (part, more) = rest.split_at((4 + self.prng.below(30) as usize).min(rest.len()));
+                parts.push(part);
+                rest = more;
             }
-            entry.append_parts(&queues, hand_out);
+        }
+        self.send_parts(&queues, parts);
+    }
+
+    /// All in one entry, or spread over several with those of other origins between.
+    fn send_parts(&mut self, queues: &[QueueId], mut parts: Vec<&[u8]>) {
+        let who = self.prng.below(self.origins.len() as u64) as usize;
+        let hand_out = self.prng.chance(1, 2);
+        while self.prng.chance(2, 3) && parts.len() > 1 {
+            let more = parts.split_off(1 + self.prng.below(parts.len() as u64 - 1) as usize);
+            self.propose_as(who, |_, entry| {
+                parts.iter().for_each(|part| {
+                    entry.operation(OperationKind::Part, 0, queues[0], part);
+                });
+            });
+            parts = more;
+            if self.prng.chance(1, 4) {
+                self.append();
+            }
+        }
+        self.propose_as(who, |_, entry| {
+            parts.iter().for_each(|part| {
+                entry.operation(OperationKind::Part, 0, queues[0], part);
+            });
+            entry.append_parts(queues, hand_out);
         });
     }
 
