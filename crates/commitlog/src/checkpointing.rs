@@ -7,6 +7,7 @@ use base::{Bug, planted};
 use crate::checkpoint::{self, CheckpointFile, Waiting, Way};
 use crate::disk::DiskOp;
 use crate::frame::{Frame, Kind};
+use crate::group::HardState;
 use crate::log::{CommitLog, FlushId, LogEvent, UnderWay};
 
 impl CommitLog {
@@ -101,14 +102,17 @@ impl CommitLog {
         let kept = std::mem::take(&mut waiting.kept);
         let above = group.entry_above(index, jump).map(|at| (at.flush, at.ordinal));
         let needs = above.map_or(u64::MAX, |(flush, _)| flush);
-        let floor = needs.min(others).min(self.durable + 1);
+        let floor = needs.min(others).min(self.durable + 1).max(self.floor);
+        // The file must not know a commit index of entries that a crash could still take away.
+        let durable = group.entries.partition_point(|at| at.flush <= self.durable) as u64;
+        let commit = group.hard_state.commit.min(Index(group.index.0 + durable)).max(index);
         let file = CheckpointFile {
             shard: self.config.shard,
             group: id,
             sequence,
             index,
             term,
-            hard_state: group.hard_state,
+            hard_state: HardState { commit, ..group.hard_state },
             replay_from: above.unwrap_or(next),
             floor,
             kept: group.held(index, &kept),

@@ -104,8 +104,9 @@ impl Group {
         self.entries.get_mut(place as usize)
     }
 
-    /// Adds an entry, cutting what is at or above its index; returns the last index that was cut.
-    pub fn push(&mut self, index: Index, at: At) -> Option<Index> {
+    /// Adds an entry, cutting what is at or above its index; returns the last index that was cut. Flushes up to
+    /// `durable` are.
+    pub fn push(&mut self, index: Index, at: At, durable: u64) -> Option<Index> {
         let last = self.last();
         assert!(index > self.index && index.0 <= last.0 + 1, "an entry follows the log or cuts it");
         let keep = (index.0 - self.index.0 - 1) as usize;
@@ -113,7 +114,7 @@ impl Group {
             self.entries.push_back(at);
             return None;
         }
-        let oldest = self.entries[keep].flush.min(self.cut.map_or(u64::MAX, |cut| cut.oldest));
+        let oldest = self.entries[keep].flush.min(self.needs_cut_from(durable));
         self.cut = Some(Cut { oldest, by: at.flush });
         if planted(Bug::ResurrectCutSuffix) {
             self.entries[keep] = at;
@@ -145,12 +146,16 @@ impl Group {
     /// The oldest flush needed to recover the group, when everything up to flush `durable` is durable.
     pub fn needs_from(&self, durable: u64) -> u64 {
         let entries = self.entries.front().map_or(u64::MAX, |at| at.flush);
-        let cut = self.cut.filter(|cut| cut.by > durable).map_or(u64::MAX, |cut| cut.oldest);
         let removed = if self.removed == 0 { u64::MAX } else { self.removed };
-        entries.min(cut).min(removed).min(self.needs_saved_from())
+        entries.min(self.needs_cut_from(durable)).min(removed).min(self.needs_saved_from())
     }
 
-    fn needs_saved_from(&self) -> u64 {
+    fn needs_cut_from(&self, durable: u64) -> u64 {
+        self.cut.filter(|cut| cut.by > durable).map_or(u64::MAX, |cut| cut.oldest)
+    }
+
+    /// The flush of the hard state that only a frame holds.
+    pub fn needs_saved_from(&self) -> u64 {
         match self.saved_durable {
             0 => u64::MAX,
             _ if planted(Bug::ForgetVoteOnRecycle) => u64::MAX,
@@ -232,7 +237,7 @@ mod tests {
     fn group(entries: u64) -> Group {
         let mut group = Group::default();
         for index in 1..=entries {
-            assert_eq!(group.push(Index(index), at(index)), None);
+            assert_eq!(group.push(Index(index), at(index), 0), None);
         }
         group
     }
@@ -240,7 +245,7 @@ mod tests {
     #[test]
     fn an_entry_cuts_what_is_above_it_and_the_cut_frames_hold_the_floor_until_it_is_durable() {
         let mut group = group(5);
-        assert_eq!(group.push(Index(2), at(9)), Some(Index(5)));
+        assert_eq!(group.push(Index(2), at(9), 8), Some(Index(5)));
         assert_eq!(group.last(), Index(2));
         group.advance((Index(1), Term(1)), &[], false, |_, _| {});
         assert_eq!(group.needs_from(8), 2);

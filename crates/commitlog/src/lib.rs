@@ -23,6 +23,8 @@ mod open_flush;
 mod reading;
 mod recover;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use error::OpenError;
 pub use group::HardState;

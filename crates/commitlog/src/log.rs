@@ -234,7 +234,7 @@ impl CommitLog {
         let frame = Frame { kind, group, term, index, commit, length, payload_crc: 0, apart: None };
         let crc = open.entry(frame, &payload);
         let at = At { generation: 0, flush, term, frame: 0, payload: 0, length, crc, slot: 0, ordinal };
-        if let Some(last) = state.push(index, at) {
+        if let Some(last) = state.push(index, at, self.durable) {
             (index.0..=last.0).for_each(|cut| self.cache.remove(group, Index(cut)));
         }
         state.bytes_since += u64::from(length);
@@ -372,7 +372,7 @@ impl CommitLog {
         let young = self.tail.first;
         for (id, group) in &mut self.groups {
             let newest = group.saved.map_or(0, |(flush, _)| flush).max(group.saved_durable);
-            if group.saved_durable != 0 && newest < young && group.removed == 0 {
+            if group.needs_saved_from() != u64::MAX && newest < young && group.removed == 0 {
                 let head = flush.push(hard_state_frame(*id, group.hard_state));
                 group.saved = Some((flush.number, head));
             }
@@ -401,7 +401,7 @@ impl CommitLog {
             generation,
             first: flush.number,
             previous: self.tail.link,
-            floor: self.floor_now(),
+            floor: self.floor_now().max(self.floor),
         }
     }
 

@@ -157,11 +157,14 @@ impl CommitLog {
             // The entry was cut and another took its index while this one was read.
             (None, Some(now)) if now != at => return self.ask(group, index, now),
             (None, None) => Err(format!("entry {index} of group {group} is no longer in the log")),
-            (None, Some(_)) => result.and_then(|block| self.checked(block, &at, start)),
+            (None, Some(_)) => {
+                let block = result.and_then(|block| self.checked(block, &at, start));
+                if let Ok(block) = &block {
+                    self.cache.insert(group, index, block.clone(), at.flush, self.durable);
+                }
+                block
+            }
         };
-        if let Ok(block) = &block {
-            self.cache.insert(group, index, block.clone(), at.flush, self.durable);
-        }
         self.events.push_back(LogEvent::Loaded { group, index, block });
     }
 

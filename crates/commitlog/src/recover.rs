@@ -77,7 +77,8 @@ struct Recovery<'a> {
     groups: BTreeMap<GroupId, Group>,
     states: BTreeMap<GroupId, Vec<u8>>,
     replay_from: BTreeMap<GroupId, (u64, u32)>,
-    /// Entries that do not follow what is known of their group: damage, unless the group turns out to be removed.
+    /// Entries that do not follow what is known of their group, because what they followed stands below the floor:
+    /// fine if a later frame cuts them or removes the group, else damage.
     gaps: BTreeMap<GroupId, OpenError>,
     floor: u64,
     segments: Vec<SegmentFile>,
@@ -289,6 +290,7 @@ impl Recovery<'_> {
                 break broken;
             }
             frames.iter().for_each(|(frame, at)| self.replay(frame, *at, &name));
+            frames.iter().for_each(|(frame, at)| self.replay_commit(frame, *at));
             at += flush.length as usize;
             let end = FIRST_FLUSH + at as u32;
             self.last = Link { generation: header.generation, number: flush.number, end, crc };
@@ -352,14 +354,13 @@ impl Recovery<'_> {
         match frame.kind {
             Kind::HardState => {
                 let before = (group.hard_state.term, group.hard_state.vote);
-                let vote = frame.index.0;
-                group.hard_state.join(HardState { term: frame.term, vote, commit: frame.commit });
+                let (term, vote) = (frame.term, frame.index.0);
+                group.hard_state.join(HardState { term, vote, commit: Index(0) });
                 if before != (group.hard_state.term, group.hard_state.vote) {
                     group.saved_durable = at.flush;
                 }
             }
             Kind::Entry => {
-                group.hard_state.commit = group.hard_state.commit.max(frame.commit);
                 if group.removed != 0 {
                     let file = std::mem::take(&mut group.file);
                     group.removed = 0;
@@ -376,10 +377,21 @@ impl Recovery<'_> {
         }
     }
 
+    /// A frame may know a commit index of entries that come in a later flush, which may have been lost: here it
+    /// counts only as far as the entries that are here, so that it never speaks for others with the same index.
+    fn replay_commit(&mut self, frame: &Frame, at: At) {
+        let group = self.groups.get_mut(&frame.group).filter(|_| at.flush >= self.floor);
+        let Some(group) = group.filter(|group| group.removed == 0) else { return };
+        let known = frame.commit.min(group.last());
+        group.hard_state.commit = group.hard_state.commit.max(known);
+    }
+
     fn replay_entry(&mut self, frame: &Frame, at: At, file: &FileName) {
         let group = self.groups.entry(frame.group).or_default();
         let last = group.last();
         if group.replay(frame.index, at) {
+            // Whatever was missing above it is cut.
+            self.gaps.remove(&frame.group);
             return;
         }
         self.gaps.entry(frame.group).or_insert_with(|| OpenError::Damaged {
@@ -477,9 +489,7 @@ impl Recovery<'_> {
             if group.removed != 0 {
                 continue;
             }
-            let commit = &mut group.hard_state.commit;
-            // A checkpoint may know a commit index of entries that were not durable here.
-            *commit = Index(commit.0.clamp(group.index.0, group.index.0 + group.entries.len() as u64));
+            group.hard_state.commit = group.hard_state.commit.max(group.index);
             recovered.push(recovered_group(*id, group, self.states.remove(id)));
         }
         let next_number = self.number.max(self.floor).max(self.last.number) + 1;

@@ -1,0 +1,7 @@
+//! The log against an imagined disk that loses, tears and flips, and a model of what it promised.
+
+mod cases;
+mod model;
+
+mod random;
+mod virtual_disk;

@@ -1,0 +1,521 @@
+//! What the log promised, kept the simple way, and a driver that does random things to both.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use base::{Pool, Prng};
+use model::{GroupId, Index, ShardId, Term};
+
+use super::virtual_disk::{VirtualDisk, file_of};
+use crate::disk::DiskOp;
+use crate::{CommitLog, Config, FlushId, HardState, LogEvent, Lookup, OpenError, RecoveredGroup};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    log: BTreeMap<u64, (u64, Vec<u8>)>,
+    ballot: (u64, u64),
+}
+
+impl State {
+    fn last(&self, base: u64) -> u64 {
+        self.log.last_key_value().map_or(base, |(index, _)| (*index).max(base))
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Append(index, term, payload) => {
+                self.log.split_off(index);
+                self.log.insert(*index, (*term, payload.clone()));
+            }
+            Op::Save(term, vote) => self.ballot = (*term, *vote),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append(u64, u64, Vec<u8>),
+    Save(u64, u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Snapshot {
+    index: u64,
+    term: u64,
+    state: Vec<u8>,
+    kept: BTreeSet<u64>,
+    /// Term and vote when it was put may be any from here on.
+    exists: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct GroupModel {
+    durable: State,
+    pending: VecDeque<(u64, Op)>,
+    now: State,
+    commit: u64,
+    checkpoint: Snapshot,
+    /// Asked for and not known to be durable.
+    checkpoints: VecDeque<Snapshot>,
+}
+
+/// How a run is mixed.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    pub steps: u64,
+    pub crashes: bool,
+    pub failures: bool,
+    pub flips: bool,
+}
+
+pub struct Driver {
+    prng: Prng,
+    pub disk: VirtualDisk,
+    pub log: CommitLog,
+    config: Config,
+    groups: BTreeMap<u32, GroupModel>,
+    durable: u64,
+    loading: BTreeSet<(u32, u64)>,
+    failed: bool,
+    stamp: u64,
+    pub reused: u64,
+    pub damage_found: u64,
+    pub torn: u64,
+    pub reads: u64,
+}
+
+pub fn small_config() -> Config {
+    Config {
+        segment_bytes: 64 << 10,
+        cache_bytes_max: 16 << 10,
+        read_bytes_max: 64 << 10,
+        flush_bytes_max: 48 << 10,
+        ..Config::new(ShardId(0), Pool::default())
+    }
+}
+
+impl Driver {
+    pub fn new(seed: u64) -> Driver {
+        let config = small_config();
+        let disk = VirtualDisk { pool: config.pool.clone(), ..VirtualDisk::default() };
+        let (log, recovered) = CommitLog::open(config.clone(), &disk).unwrap();
+        assert!(recovered.is_empty());
+        let groups = (1..=3).map(|group| (group, GroupModel::default())).collect();
+        Driver {
+            prng: Prng::new(seed),
+            disk,
+            log,
+            config,
+            groups,
+            durable: 0,
+            loading: BTreeSet::new(),
+            failed: false,
+            stamp: 0,
+            reused: 0,
+            damage_found: 0,
+            torn: 0,
+            reads: 0,
+        }
+    }
+
+    pub fn run(&mut self, mix: Mix) {
+        for _ in 0..mix.steps {
+            match self.prng.below(100) {
+                0..25 => self.append(),
+                25..29 => self.cut(),
+                29..34 => self.save(),
+                34..50 => drop(self.log.flush()),
+                50..53 => self.checkpoint_any(),
+                53..58 => self.checkpoint_wanted(),
+                58..63 => self.read(),
+                63..64 if mix.crashes => self.crash(mix.flips),
+                64..65 if mix.failures => self.fail(),
+                _ => self.complete(),
+            }
+            self.collect();
+        }
+        self.crash(mix.flips);
+    }
+
+    /// Mostly the first group, so that others are idle for long.
+    fn group(&mut self) -> u32 {
+        [1, 1, 1, 1, 1, 1, 1, 2, 2, 3][self.prng.below(10) as usize]
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let length = match self.prng.below(40) {
+            0 => 0,
+            1 => 32_768 + self.prng.below(9000),
+            2 if self.prng.chance(1, 4) => 70_000 + self.prng.below(9000),
+            3..10 => self.prng.below(9000),
+            _ => self.prng.below(300),
+        };
+        self.stamp += 1;
+        let mut payload = vec![self.stamp as u8; length as usize];
+        for (byte, stamp) in payload.iter_mut().zip(self.stamp.to_le_bytes()) {
+            *byte = stamp;
+        }
+        payload
+    }
+
+    fn append(&mut self) {
+        let group = self.group();
+        let model = &self.groups[&group];
+        let index = model.now.last(model.checkpoint.index) + 1;
+        self.append_at(group, index);
+    }
+
+    fn append_at(&mut self, group: u32, index: u64) {
+        let payload = self.payload();
+        let model = self.groups.get_mut(&group).unwrap();
+        let term = model.now.ballot.0;
+        let block = self.config.pool.block(&payload);
+        let FlushId(flush) = self.log.append(GroupId(group), Term(term), Index(index), block);
+        let op = Op::Append(index, term, payload);
+        model.now.apply(&op);
+        model.pending.push_back((flush, op));
+    }
+
+    fn cut(&mut self) {
+        let group = self.group();
+        let model = &self.groups[&group];
+        let last = model.now.last(model.checkpoint.index);
+        if last == model.commit {
+            return;
+        }
+        let index = model.commit + 1 + self.prng.below(last - model.commit);
+        self.vote(group);
+        self.append_at(group, index);
+    }
+
+    fn vote(&mut self, group: u32) {
+        let vote = self.prng.below(3);
+        let model = self.groups.get_mut(&group).unwrap();
+        let term = model.now.ballot.0 + 1;
+        let state = HardState { term: Term(term), vote, commit: Index(model.commit) };
+        let FlushId(flush) = self.log.save(GroupId(group), state);
+        let op = Op::Save(term, vote);
+        model.now.apply(&op);
+        model.pending.push_back((flush, op));
+    }
+
+    fn save(&mut self) {
+        let group = 1 + self.prng.below(3) as u32;
+        if self.prng.chance(1, 3) {
+            return self.vote(group);
+        }
+        let model = self.groups.get_mut(&group).unwrap();
+        let last = model.now.last(model.checkpoint.index);
+        model.commit += self.prng.below(last - model.commit + 1);
+        let (term, vote) = model.now.ballot;
+        self.log.save(GroupId(group), HardState { term: Term(term), vote, commit: Index(model.commit) });
+    }
+
+    fn checkpoint_wanted(&mut self) {
+        if let Some(group) = self.log.wants_checkpoint() {
+            let model = &self.groups[&group.0];
+            assert!(model.checkpoints.is_empty(), "one is under way");
+            self.checkpoint(group.0);
+        }
+    }
+
+    fn checkpoint_any(&mut self) {
+        let group = self.group();
+        self.checkpoint(group);
+    }
+
+    fn checkpoint(&mut self, group: u32) {
+        let (prng, model) = (&mut self.prng, self.groups.get_mut(&group).unwrap());
+        let before = model.checkpoints.back().unwrap_or(&model.checkpoint).clone();
+        let index = model.commit - prng.below((model.commit - before.index).min(3) + 1);
+        let keep = *prng.pick(&[0, 0, 1, 8]);
+        let mut kept = BTreeSet::new();
+        for held in model.now.log.keys().take_while(|held| **held <= index) {
+            if (*held > before.index || before.kept.contains(held)) && prng.chance(keep, 10) {
+                kept.insert(*held);
+            }
+        }
+        let term = match model.now.log.get(&index) {
+            Some((term, _)) => *term,
+            None => before.term,
+        };
+        let state = vec![prng.below(256) as u8; prng.below(3000) as usize];
+        let pieces = state.chunks(1000).map(<[u8]>::to_vec).collect();
+        self.log.checkpoint(GroupId(group), Index(index), Term(term), pieces, ranges(&kept));
+        model.checkpoints.push_back(Snapshot { index, term, state, kept, exists: true });
+    }
+
+    fn read(&mut self) {
+        let group = self.group();
+        let model = &self.groups[&group];
+        let index = 1 + self.prng.below(model.now.last(model.checkpoint.index) + 1);
+        let expected = model.now.log.get(&index);
+        match self.log.read(GroupId(group), Index(index)) {
+            Lookup::Ready(block) => {
+                // A released or forgotten entry may linger in memory; a wrong one never.
+                if let Some((_, payload)) = expected {
+                    assert_eq!(block.as_slice(), payload, "group {group} entry {index}");
+                }
+            }
+            Lookup::Pending => {
+                assert!(expected.is_some());
+                self.loading.insert((group, index));
+            }
+            Lookup::OverBudget => assert!(!self.loading.is_empty()),
+            Lookup::Gone => assert!(expected.is_none(), "group {group} entry {index} is gone"),
+        }
+    }
+
+    fn complete(&mut self) {
+        self.take_ops();
+        if !self.disk.under_way.is_empty() {
+            let place = self.prng.below(self.disk.under_way.len() as u64) as usize;
+            if let Some(done) = self.disk.complete(place) {
+                self.log.completed(done);
+            }
+        }
+    }
+
+    fn fail(&mut self) {
+        self.take_ops();
+        let writes = |op: &DiskOp| matches!(op, DiskOp::Write { .. } | DiskOp::Put { .. });
+        let Some(place) = self.disk.under_way.iter().position(writes) else { return };
+        if let Some(done) = self.disk.fail(place, &mut self.prng) {
+            self.log.completed(done);
+            self.failed = true;
+        }
+    }
+
+    fn take_ops(&mut self) {
+        while let Some(op) = self.log.poll_op() {
+            let writes = matches!(op, DiskOp::Write { .. } | DiskOp::Put { .. });
+            assert!(!(self.failed && writes), "a failed log writes {}", file_of(&op));
+            if writes {
+                let flights = self.disk.under_way.iter().filter(|op| matches!(op, DiskOp::Write { .. }));
+                assert!(
+                    matches!(op, DiskOp::Put { .. }) || flights.count() == 0,
+                    "two flushes are under way"
+                );
+            }
+            self.disk.under_way.push_back(op);
+        }
+    }
+
+    fn collect(&mut self) {
+        self.take_ops();
+        while let Some(event) = self.log.poll_event() {
+            match event {
+                LogEvent::Durable(FlushId(flush)) => self.durable(flush),
+                LogEvent::Loaded { group, index, block } => self.loaded(group.0, index.0, block),
+                LogEvent::Checkpointed { group, index } => {
+                    assert!(!self.failed, "a checkpoint after a failure");
+                    let model = self.groups.get_mut(&group.0).unwrap();
+                    let done = model.checkpoints.pop_front().unwrap();
+                    assert_eq!(done.index, index.0);
+                    model.checkpointed(done);
+                }
+                LogEvent::Failed(_) => assert!(self.failed),
+            }
+        }
+    }
+
+    fn durable(&mut self, flush: u64) {
+        assert!(!self.failed, "flush {flush} is durable after a failure");
+        assert!(flush > self.durable);
+        self.durable = flush;
+        for model in self.groups.values_mut() {
+            while model.pending.front().is_some_and(|(of, _)| *of <= flush) {
+                let (_, op) = model.pending.pop_front().unwrap();
+                model.durable.apply(&op);
+            }
+        }
+    }
+
+    fn loaded(&mut self, group: u32, index: u64, block: Result<base::Block, String>) {
+        assert!(self.loading.remove(&(group, index)), "one answer to one question");
+        self.reads += 1;
+        let Some((_, payload)) = self.groups[&group].now.log.get(&index) else { return };
+        assert_eq!(block.unwrap().as_slice(), payload);
+    }
+
+    fn crash(&mut self, flips: bool) {
+        self.take_ops();
+        self.reused += self.log.stats().segments_reused;
+        self.disk.crash(&mut self.prng);
+        if flips && self.prng.chance(1, 2) {
+            self.flip();
+        }
+        let (log, recovered) = CommitLog::open(self.config.clone(), &self.disk).unwrap();
+        self.log = log;
+        self.check(&recovered, false);
+        self.loading.clear();
+        self.failed = false;
+    }
+
+    /// Flips a bit on a copy of the disk and looks what becomes of it.
+    fn flip(&mut self) {
+        let mut disk = self.disk.clone();
+        let names: Vec<String> =
+            disk.files.keys().filter(|name| !disk.files[*name].is_empty()).cloned().collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = self.prng.pick(&names).clone();
+        let content = disk.files.get_mut(&name).unwrap();
+        // Most bytes of a segment may be unused: mostly hit where something stands.
+        let used: Vec<usize> = (0..content.len()).filter(|at| content[*at] != 0).collect();
+        let at = if used.is_empty() { 0 } else { *self.prng.pick(&used) };
+        content[at] ^= 1 << self.prng.below(8);
+        let last = self.disk.last_write.clone();
+        let in_last = last.is_none_or(|(file, offset, _)| file == name && at as u64 >= offset);
+        match CommitLog::open(self.config.clone(), &disk) {
+            Ok((log, recovered)) => {
+                let log = std::mem::replace(&mut self.log, log);
+                let intact = std::mem::replace(&mut self.disk, disk);
+                let before = self.groups.clone();
+                // The last flush cannot be told from one that was torn.
+                if !in_last {
+                    self.check(&recovered, true);
+                }
+                (self.log, self.disk, self.groups) = (log, intact, before);
+            }
+            Err(OpenError::Damaged { file, .. }) => {
+                self.damage_found += 1;
+                assert!(!file.is_empty());
+            }
+            Err(other) => assert!(matches!(other, OpenError::Newer { .. }), "{other}"),
+        }
+    }
+
+    /// Compares what was recovered with what was promised, and goes on from there.
+    fn check(&mut self, recovered: &[RecoveredGroup], damaged: bool) {
+        let next =
+            self.groups.values().flat_map(|model| model.pending.front()).map(|(flush, _)| *flush).min();
+        let without = self.matches(recovered, self.durable);
+        let with = next.map(|next| self.matches(recovered, next));
+        let landed = match (&without, &with) {
+            (Ok(()), _) => self.durable,
+            (Err(_), Some(Ok(()))) => next.unwrap(),
+            _ => panic!("{without:?}, {with:?}"),
+        };
+        self.torn += u64::from(landed == self.durable && next.is_some());
+        for (group, model) in &mut self.groups {
+            let found = recovered.iter().find(|found| found.group.0 == *group);
+            model.adopt(found, landed);
+            let held: Vec<u64> = model.now.log.keys().copied().collect();
+            for index in held {
+                let loaded = self.log.load(&self.disk, GroupId(*group), Index(index));
+                match loaded {
+                    Ok(block) => assert_eq!(block.as_slice(), model.now.log[&index].1),
+                    Err(OpenError::Damaged { .. }) if damaged => {}
+                    Err(other) => panic!("group {group} entry {index}: {other}"),
+                }
+            }
+        }
+        self.durable = landed;
+    }
+
+    fn matches(&self, recovered: &[RecoveredGroup], flush: u64) -> Result<(), String> {
+        for found in recovered {
+            if !self.groups.contains_key(&found.group.0) {
+                return Err(format!("group {} was never heard of", found.group));
+            }
+        }
+        for (group, model) in &self.groups {
+            let found = recovered.iter().find(|found| found.group.0 == *group);
+            model.matches(found, flush).map_err(|why| format!("group {group} at flush {flush}: {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl GroupModel {
+    fn checkpointed(&mut self, done: Snapshot) {
+        let keep = |index: &u64| *index > done.index || done.kept.contains(index);
+        self.now.log.retain(|index, _| keep(index));
+        self.durable.log.retain(|index, _| keep(index));
+        self.checkpoint = done;
+    }
+
+    fn at_flush(&self, flush: u64) -> State {
+        let mut state = self.durable.clone();
+        self.pending.iter().filter(|(of, _)| *of <= flush).for_each(|(_, op)| state.apply(op));
+        state
+    }
+
+    fn snapshot_found(&self, found: &RecoveredGroup) -> Result<Snapshot, String> {
+        let Some(checkpoint) = &found.checkpoint else {
+            return if self.checkpoint.exists {
+                Err("no checkpoint".into())
+            } else {
+                Ok(Snapshot::default())
+            };
+        };
+        let mut known =
+            std::iter::once(&self.checkpoint).chain(&self.checkpoints).filter(|known| known.exists);
+        let same = |known: &&Snapshot| {
+            (known.index, known.term, &known.state)
+                == (checkpoint.index.0, checkpoint.term.0, &checkpoint.state)
+        };
+        known.find(same).cloned().ok_or_else(|| "a checkpoint of old".into())
+    }
+
+    fn matches(&self, found: Option<&RecoveredGroup>, flush: u64) -> Result<(), String> {
+        let nothing = RecoveredGroup {
+            group: GroupId(0),
+            checkpoint: None,
+            hard_state: HardState::default(),
+            entries: Vec::new(),
+        };
+        let found = found.unwrap_or(&nothing);
+        let snapshot = self.snapshot_found(found)?;
+        let state = self.at_flush(flush);
+        let above = state.log.range(snapshot.index + 1..);
+        let expected: Vec<_> = above.map(|(index, (term, _))| (Index(*index), Term(*term))).collect();
+        if found.entries != expected {
+            return Err(format!("entries {:?} instead of {expected:?}", found.entries));
+        }
+        let ballot = (found.hard_state.term.0, found.hard_state.vote);
+        let later = self.pending.iter().filter_map(|(_, op)| match op {
+            Op::Save(term, vote) => Some((*term, *vote)),
+            Op::Append(..) => None,
+        });
+        // A checkpoint may carry a newer ballot than the log.
+        let known =
+            ballot == state.ballot || snapshot.exists && later.into_iter().any(|later| later == ballot);
+        if !known || ballot < state.ballot {
+            return Err(format!("ballot {ballot:?} instead of {:?}", state.ballot));
+        }
+        let commit = found.hard_state.commit.0;
+        if commit < snapshot.index || commit > self.commit {
+            return Err(format!("commit {commit} instead of {}..={}", snapshot.index, self.commit));
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, found: Option<&RecoveredGroup>, flush: u64) {
+        let mut state = self.at_flush(flush);
+        if let Some(found) = found {
+            let snapshot = self.snapshot_found(found).unwrap();
+            state.ballot = (found.hard_state.term.0, found.hard_state.vote);
+            state.log.retain(|index, _| *index > snapshot.index || snapshot.kept.contains(index));
+            self.checkpoint = snapshot;
+            self.commit = found.hard_state.commit.0;
+        } else {
+            self.commit = 0;
+        }
+        self.checkpoints.clear();
+        self.pending.clear();
+        (self.now, self.durable) = (state.clone(), state);
+    }
+}
+
+fn ranges(indexes: &BTreeSet<u64>) -> Vec<(Index, Index)> {
+    let mut ranges: Vec<(Index, Index)> = Vec::new();
+    for index in indexes.iter().copied() {
+        match ranges.last_mut() {
+            Some((_, last)) if last.0 + 1 == index => last.0 = index,
+            _ => ranges.push((Index(index), Index(index))),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,42 @@
+//! Thousands of seeds of everything at once.
+
+use super::model::{Driver, Mix};
+
+pub const CRASHES: Mix = Mix { steps: 600, crashes: true, failures: false, flips: false };
+pub const FAILURES: Mix = Mix { steps: 300, crashes: true, failures: true, flips: false };
+pub const FLIPS: Mix = Mix { steps: 400, crashes: true, failures: false, flips: true };
+
+fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
+    let mut sum = Driver::new(0);
+    for seed in seeds {
+        let mut driver = Driver::new(seed);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.run(mix)));
+        if let Err(why) = outcome {
+            eprintln!("seed {seed} of {mix:?}");
+            std::panic::resume_unwind(why);
+        }
+        sum.reused += driver.reused;
+        sum.damage_found += driver.damage_found;
+        sum.torn += driver.torn;
+        sum.reads += driver.reads;
+    }
+    sum
+}
+
+#[test]
+fn what_was_reported_durable_survives_any_crash_and_nothing_else_appears() {
+    let sum = run(0..1500, CRASHES);
+    assert!(sum.reused > 300, "segments were reused {} times", sum.reused);
+    assert!(sum.torn > 300 && sum.reads > 1000, "{} torn, {} read", sum.torn, sum.reads);
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_promised_and_what_was_promised_holds() {
+    run(10_000..11_000, FAILURES);
+}
+
+#[test]
+fn a_flipped_bit_is_reported_or_harmless() {
+    let sum = run(20_000..20_600, FLIPS);
+    assert!(sum.damage_found > 100, "damage was found {} times", sum.damage_found);
+}

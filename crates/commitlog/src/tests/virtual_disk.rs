@@ -1,0 +1,170 @@
+//! A disk in memory. An operation takes effect when it is completed; a crash leaves of those under way whatever a
+//! real disk might: any subset of the sectors, a file or none.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use base::{Block, Pool, Prng};
+
+use crate::disk::{Disk, DiskDone, DiskOp, OpId};
+
+const SECTOR: usize = 512;
+
+#[derive(Clone, Default)]
+pub struct VirtualDisk {
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub under_way: VecDeque<DiskOp>,
+    pub pool: Pool,
+    /// Where the last completed write went.
+    pub last_write: Option<(String, u64, u64)>,
+}
+
+pub fn id_of(op: &DiskOp) -> OpId {
+    match op {
+        DiskOp::Create { id, .. }
+        | DiskOp::Prepare { id, .. }
+        | DiskOp::Write { id, .. }
+        | DiskOp::Read { id, .. }
+        | DiskOp::Put { id, .. }
+        | DiskOp::Delete { id, .. } => *id,
+    }
+}
+
+pub fn file_of(op: &DiskOp) -> &str {
+    match op {
+        DiskOp::Create { file, .. }
+        | DiskOp::Prepare { file, .. }
+        | DiskOp::Write { file, .. }
+        | DiskOp::Read { file, .. }
+        | DiskOp::Put { file, .. }
+        | DiskOp::Delete { file, .. } => file,
+    }
+}
+
+fn bytes_of(blocks: &[Block]) -> Vec<u8> {
+    blocks.iter().flat_map(|block| block.padded().iter().copied()).collect()
+}
+
+impl VirtualDisk {
+    /// Completes the operation at `place` of those under way, if none of its file is before it.
+    pub fn complete(&mut self, place: usize) -> Option<DiskDone> {
+        let op = &self.under_way[place];
+        if self.under_way.iter().take(place).any(|before| file_of(before) == file_of(op)) {
+            return None;
+        }
+        let op = self.under_way.remove(place)?;
+        Some(DiskDone { id: id_of(&op), result: self.apply(op) })
+    }
+
+    /// Completes everything in order.
+    pub fn complete_all(&mut self) -> Vec<DiskDone> {
+        std::iter::from_fn(|| if self.under_way.is_empty() { None } else { self.complete(0) }).collect()
+    }
+
+    fn apply(&mut self, op: DiskOp) -> Result<Block, String> {
+        match op {
+            DiskOp::Create { file, bytes, .. } | DiskOp::Prepare { file, bytes, .. } => {
+                let old = self.files.insert(file.to_string(), vec![0; bytes as usize]);
+                assert!(old.is_none(), "{file} exists");
+            }
+            DiskOp::Write { file, offset, blocks, .. } => {
+                let bytes = bytes_of(&blocks);
+                assert!(offset % 4096 == 0 && bytes.len() % 4096 == 0);
+                let content = self.files.get_mut(&*file).expect("a file that exists");
+                content[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+                self.last_write = Some((file.to_string(), offset, bytes.len() as u64));
+            }
+            DiskOp::Read { file, offset, bytes, .. } => {
+                assert!(offset % 4096 == 0);
+                return Ok(self.pool.block(&self.files[&*file][offset as usize..][..bytes]));
+            }
+            DiskOp::Put { file, content, .. } => {
+                self.files.insert(file.to_string(), content.concat());
+            }
+            DiskOp::Delete { file, .. } => {
+                self.files.remove(&*file).ok_or("no such file")?;
+            }
+        }
+        Ok(self.pool.block(&[]))
+    }
+
+    /// Fails the operation at `place`, leaving some of it done; nothing of its file may be before it.
+    pub fn fail(&mut self, place: usize, prng: &mut Prng) -> Option<DiskDone> {
+        let op = &self.under_way[place];
+        if self.under_way.iter().take(place).any(|before| file_of(before) == file_of(op)) {
+            return None;
+        }
+        let op = self.under_way.remove(place)?;
+        let id = id_of(&op);
+        self.tear(op, prng);
+        Some(DiskDone { id, result: Err("the disk failed".into()) })
+    }
+
+    /// Power is lost.
+    pub fn crash(&mut self, prng: &mut Prng) {
+        let mut ended = BTreeSet::new();
+        while let Some(op) = self.under_way.pop_front() {
+            let file = file_of(&op).to_owned();
+            if ended.contains(&file) {
+                continue;
+            }
+            if prng.chance(1, 3) && !matches!(op, DiskOp::Read { .. }) {
+                let _ = self.apply(op);
+            } else {
+                ended.insert(file);
+                self.tear(op, prng);
+            }
+        }
+    }
+
+    /// Does some of an operation.
+    fn tear(&mut self, op: DiskOp, prng: &mut Prng) {
+        match op {
+            DiskOp::Write { file, offset, blocks, .. } => {
+                let bytes = bytes_of(&blocks);
+                let content = self.files.get_mut(&*file).expect("a file that exists");
+                let style = prng.below(5);
+                let sectors = (bytes.len() / SECTOR) as u64;
+                let some = prng.below(sectors);
+                for (number, sector) in bytes.chunks(SECTOR).enumerate() {
+                    let lands = match style {
+                        0 => false,
+                        1 => number as u64 == some,
+                        2 => number as u64 != some,
+                        3 => (number as u64) < some,
+                        _ => prng.chance(1, 2),
+                    };
+                    if lands {
+                        content[offset as usize + number * SECTOR..][..SECTOR].copy_from_slice(sector);
+                    }
+                }
+            }
+            DiskOp::Prepare { file, bytes, .. } | DiskOp::Create { file, bytes, .. } => {
+                if prng.chance(1, 2) {
+                    let length = if prng.chance(1, 2) { bytes } else { prng.below(bytes) };
+                    self.files.insert(file.to_string(), vec![0; length as usize]);
+                }
+            }
+            DiskOp::Delete { file, .. } => {
+                if prng.chance(1, 2) {
+                    self.files.remove(&*file);
+                }
+            }
+            DiskOp::Put { .. } | DiskOp::Read { .. } => {}
+        }
+    }
+}
+
+impl Disk for VirtualDisk {
+    fn list(&self, directory: &str) -> Result<Vec<(String, u64)>, String> {
+        let below = self.files.iter().filter(|(name, _)| name.starts_with(&format!("{directory}/")));
+        Ok(below.map(|(name, content)| (name.clone(), content.len() as u64)).collect())
+    }
+
+    fn read(&self, file: &str, offset: u64, into: &mut [u8]) -> Result<usize, String> {
+        let content = self.files.get(file).ok_or("no such file")?;
+        let from = (offset as usize).min(content.len());
+        let length = into.len().min(content.len() - from);
+        into[..length].copy_from_slice(&content[from..from + length]);
+        Ok(length)
+    }
+}
