@@ -203,9 +203,9 @@ impl Session {
         self.partial + self.parked
     }
 
-    /// The connection died: everything unsettled returns, as failed deliveries.
+    /// The connection died: what was due and ends something, then everything unsettled returns, as failed
+    /// deliveries.
     pub fn abandon(&mut self) -> impl Iterator<Item = Request<'static>> {
-        self.outbox.clear();
         self.grants.clear();
         let mut lanes: Vec<u16> = self.channels.keys().copied().collect();
         lanes.sort_unstable();
@@ -219,6 +219,6 @@ impl Session {
         self.stage = Stage::Ended;
         self.consumers.clear();
         let settled = std::mem::take(&mut self.outbox);
-        settled.into_iter().filter_map(Due::into_settlement)
+        settled.into_iter().filter_map(Due::into_ending)
     }
 }

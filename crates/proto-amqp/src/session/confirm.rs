@@ -24,11 +24,12 @@ pub(super) struct Confirms {
 impl Confirms {
     /// Notes an answer; returns whether it is the first one due.
     pub(super) fn answer(&mut self, first: u64, last: u64, taken: bool) -> bool {
+        let is_first = self.due.is_empty();
         match self.due.last_mut() {
             Some((_, end, same)) if *same == taken && *end + 1 == first => *end = last,
             _ => self.due.push((first, last, taken)),
         }
-        self.due.len() == 1
+        is_first
     }
 
     /// Appends what is due.

@@ -88,7 +88,8 @@ fn record_at<'a>(block: &'a Block, item: &Item) -> Option<Record<'a>> {
 
 #[inline]
 fn put_deliver(out: &mut Vec<u8>, lane: u16, head: &[u8], tag: u64, redelivered: bool, record: &Record<'_>) {
-    let size = head.len() + 8 + 1 + 2 + record.exchange.len() + record.routing_key.len();
+    let names = record.exchange.len().min(255) + record.routing_key.len().min(255);
+    let size = head.len() + 8 + 1 + 2 + names;
     out.reserve(size + record.prefix.len() + 64 + record.body.map_or(0, |body| body.len().min(SHARE_MIN)));
     frame::put_head(out, frame::METHOD, lane, size);
     out.put(head);
@@ -118,7 +119,7 @@ fn put_message(
         content::put_header(out.tail(), lane, record.prefix, body.len());
     }
     // The body is a part of the block, so the distance of their first bytes is its place.
-    let start = body.as_ptr() as usize - block.as_slice().as_ptr() as usize;
+    let start = (body.as_ptr() as usize).wrapping_sub(block.as_slice().as_ptr() as usize);
     for (part, at) in body.chunks(frame_max - OVERHEAD).zip((start..).step_by(frame_max - OVERHEAD)) {
         frame::put_head(out.tail(), frame::BODY, lane, part.len());
         match part.len() < SHARE_MIN {

@@ -39,7 +39,8 @@ impl Session {
         let mut used = 0;
         loop {
             let rest = &input[used..];
-            if self.is_due() && !self.may_gather(rest) || self.replay(out) {
+            let is_due = if self.is_due() { !self.may_gather(rest) } else { self.replay(out) };
+            if is_due {
                 return (used, Turn::Due);
             }
             match self.stage {
@@ -258,7 +259,7 @@ impl Session {
     }
 
     fn open_channels(&self) -> usize {
-        self.channels.len()
+        self.channels.values().filter(|channel| channel.state != State::Closed).count()
     }
 
     /// After a channel error only the end of the channel matters.

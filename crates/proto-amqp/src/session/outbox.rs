@@ -46,8 +46,10 @@ pub(super) enum Due {
 }
 
 impl Due {
-    pub(super) fn into_settlement(self) -> Option<Request<'static>> {
+    /// What still matters when the connection is gone.
+    pub(super) fn into_ending(self) -> Option<Request<'static>> {
         match self {
+            Due::Plain(request @ (Request::CloseLane { .. } | Request::Close)) => Some(request),
             Due::Settle { lane, queue, first, last, outcome } => {
                 Some(Request::Settle { lane, queue, first, last, outcome })
             }

@@ -339,7 +339,7 @@ mod tests {
         let mut prng = Prng::new(3);
         for _ in 0..50 {
             let methods = Method::one_of_each(&mut prng);
-            assert_eq!(methods.len(), 64);
+            assert_eq!(methods.len(), 66);
             for method in methods {
                 let mut payload = Vec::new();
                 method.encode(&mut payload);
