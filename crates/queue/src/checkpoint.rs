@@ -34,6 +34,8 @@ use crate::{GroupMachine, QueueState};
 const FORMAT: u8 = 1;
 /// Runs or failures written between two looks at the budget.
 const STRIDE: usize = 128;
+/// No counter comes anywhere near this; one that is read as more is damage, and would overflow one day.
+const COUNTER_MAX: u64 = 1 << 62;
 
 /// A group's state as it was at one entry.
 #[derive(Debug)]
@@ -217,6 +219,7 @@ impl GroupMachine {
         }
         let mut machine = GroupMachine { applied: Index(reader.u64_le()?), ..GroupMachine::default() };
         machine.time_ms = reader.u64_le()?;
+        require(machine.applied.0 < COUNTER_MAX && machine.time_ms < COUNTER_MAX)?;
         let (places, queues) = (reader.u32_le()?, reader.u64_le()?);
         let mut decoder = Decoder { reader, applied: machine.applied.0, needed: BTreeMap::new() };
         for _ in 0..places {
@@ -284,7 +287,7 @@ impl Decoder<'_> {
             sequence = self.ascend(sequence)?;
             place.answers.push_back((sequence, self.reader.varint()?));
         }
-        require(sequence <= place.last)?;
+        require(sequence <= place.last && place.last < COUNTER_MAX)?;
         place.partial.pieces = self.pieces(pieces)?;
         Ok(place)
     }
@@ -315,7 +318,7 @@ impl Decoder<'_> {
         let mut queue = QueueState::new(self.reader.lengthed()?);
         queue.next = self.reader.varint()?;
         queue.handed_out = self.reader.varint()?;
-        require(queue.handed_out <= queue.next)?;
+        require(queue.handed_out <= queue.next && queue.next < COUNTER_MAX)?;
         let (runs, failures) = (self.reader.varint()?, self.reader.varint()?);
         let (mut end, mut index) = (0, 0);
         for _ in 0..runs {

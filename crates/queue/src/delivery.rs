@@ -186,8 +186,8 @@ impl Delivery {
         }
     }
 
-    /// Makes whatever is held of a range ready again, in its old place. The caller may also do this on its own, for
-    /// returns that need not be counted.
+    /// Makes whatever is held of a range ready again, in its old place. For returns that need not be counted the
+    /// caller may do this at once and propose nothing; never both, or what somebody else holds by then comes back too.
     pub fn on_returned(&mut self, first: Seq, last: Seq) {
         let mut from = first.0;
         while let Some((low, high)) = self.held.next_range(from).filter(|range| range.0 <= last.0) {
