@@ -219,7 +219,7 @@ impl GroupMachine {
         }
         let mut machine = GroupMachine { applied: Index(reader.u64_le()?), ..GroupMachine::default() };
         machine.time_ms = reader.u64_le()?;
-        require(machine.applied.0 < COUNTER_MAX && machine.time_ms < COUNTER_MAX)?;
+        require(machine.applied.0 < COUNTER_MAX)?;
         let (places, queues) = (reader.u32_le()?, reader.u64_le()?);
         let mut decoder = Decoder { reader, applied: machine.applied.0, needed: BTreeMap::new() };
         for _ in 0..places {
