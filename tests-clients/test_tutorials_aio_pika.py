@@ -86,16 +86,34 @@ def test_exchanges(server, names, kind, key, bound, expected):
     run(connected(server, work))
 
 
-def test_remote_procedure_calls_by_its_own_pattern(server):
+async def answer(channel, message):
+    """The server of tutorial 6: the square of what was asked."""
+    async with message.process():
+        reply = aio_pika.Message(str(int(message.body) ** 2).encode(), correlation_id=message.correlation_id)
+        await channel.default_exchange.publish(reply, routing_key=message.reply_to)
+
+
+def test_remote_procedure_calls(server, names):
     async def work(channel):
-        rpc = await aio_pika.patterns.RPC.create(channel)
+        questions = await channel.declare_queue(names.queue())
+        await channel.set_qos(prefetch_count=1)
+        await questions.consume(lambda message: answer(channel, message))
+        callback = await channel.declare_queue(exclusive=True)
+        open_calls = {}
 
-        async def multiply(x, y):
-            return x * y
+        async def answered(message):
+            open_calls.pop(message.correlation_id).set_result(int(message.body))
 
-        await rpc.register("multiply", multiply, auto_delete=True)
-        assert [await rpc.proxy.multiply(x=x, y=7) for x in range(20)] == [x * 7 for x in range(20)]
-        await rpc.close()
+        await callback.consume(answered, no_ack=True)
+
+        async def call(number):
+            open_calls[f"call-{number}"] = future = asyncio.get_running_loop().create_future()
+            question = aio_pika.Message(str(number).encode(), correlation_id=f"call-{number}", reply_to=callback.name)
+            await channel.default_exchange.publish(question, routing_key=questions.name)
+            return await future
+
+        assert await call(7) == 49
+        assert await asyncio.gather(*map(call, range(100, 200))) == [number**2 for number in range(100, 200)]
 
     run(connected(server, work))
 
