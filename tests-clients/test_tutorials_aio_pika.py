@@ -1,6 +1,7 @@
 """The same tutorials with aio-pika, whose channel speaks confirms by default and reconnects by itself."""
 
 import asyncio
+import functools
 
 import aio_pika
 import pytest
@@ -97,7 +98,7 @@ def test_remote_procedure_calls(server, names):
     async def work(channel):
         questions = await channel.declare_queue(names.queue())
         await channel.set_qos(prefetch_count=1)
-        await questions.consume(lambda message: answer(channel, message))
+        await questions.consume(functools.partial(answer, channel))
         callback = await channel.declare_queue(exclusive=True)
         open_calls = {}
 
