@@ -127,6 +127,8 @@ impl Stage {
             let name = &self.names[*queue as usize];
             put_consume(&mut link.out, name, &format!("c{subscription}"), plan.auto_ack);
         }
+        // Ahead of the first publish, so that no run begins with a backlog.
+        link.flush()?;
         Ok(Consumer::new(link, queues, plan.publishers))
     }
 }
