@@ -57,9 +57,13 @@ pub(crate) enum HeaderPage {
 
 impl SegmentHeader {
     pub fn encode(&self, slot: u32) -> [u8; HEADER] {
+        self.encode_as(slot, VERSION)
+    }
+
+    pub fn encode_as(&self, slot: u32, version: u16) -> [u8; HEADER] {
         let mut out = Vec::with_capacity(HEADER);
         out.put(&MAGIC);
-        out.put_u16_le(VERSION);
+        out.put_u16_le(version);
         out.put_u16_le(self.shard.0);
         out.put_u32_le(0);
         out.put_u64_le(self.generation);

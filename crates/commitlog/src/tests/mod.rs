@@ -2,6 +2,7 @@
 
 mod cases;
 mod model;
-
+#[cfg(planted)]
+mod planted;
 mod random;
 mod virtual_disk;

@@ -43,8 +43,9 @@ struct Snapshot {
     term: u64,
     state: Vec<u8>,
     kept: BTreeSet<u64>,
-    /// Term and vote when it was put may be any from here on.
     exists: bool,
+    /// It replaces the log.
+    jump: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,8 @@ struct GroupModel {
     checkpoint: Snapshot,
     /// Asked for and not known to be durable.
     checkpoints: VecDeque<Snapshot>,
+    /// The flush that removes the group.
+    removed: Option<u64>,
 }
 
 /// How a run is mixed.
@@ -99,7 +102,7 @@ impl Driver {
         let disk = VirtualDisk { pool: config.pool.clone(), ..VirtualDisk::default() };
         let (log, recovered) = CommitLog::open(config.clone(), &disk).unwrap();
         assert!(recovered.is_empty());
-        let groups = (1..=3).map(|group| (group, GroupModel::default())).collect();
+        let groups = (1..=4).map(|group| (group, GroupModel::default())).collect();
         Driver {
             prng: Prng::new(seed),
             disk,
@@ -129,6 +132,7 @@ impl Driver {
                 58..63 => self.read(),
                 63..64 if mix.crashes => self.crash(mix.flips),
                 64..65 if mix.failures => self.fail(),
+                65..66 => self.jump_or_remove(),
                 _ => self.complete(),
             }
             self.collect();
@@ -138,7 +142,13 @@ impl Driver {
 
     /// Mostly the first group, so that others are idle for long.
     fn group(&mut self) -> u32 {
-        [1, 1, 1, 1, 1, 1, 1, 2, 2, 3][self.prng.below(10) as usize]
+        [1, 1, 1, 1, 1, 1, 1, 2, 3, 4][self.prng.below(10) as usize]
+    }
+
+    /// Whether the group takes entries now.
+    fn is_open(&self, group: u32) -> bool {
+        let model = &self.groups[&group];
+        model.removed.is_none() && !model.checkpoints.iter().any(|waiting| waiting.jump)
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -159,6 +169,9 @@ impl Driver {
 
     fn append(&mut self) {
         let group = self.group();
+        if !self.is_open(group) {
+            return;
+        }
         let model = &self.groups[&group];
         let index = model.now.last(model.checkpoint.index) + 1;
         self.append_at(group, index);
@@ -177,6 +190,9 @@ impl Driver {
 
     fn cut(&mut self) {
         let group = self.group();
+        if !self.is_open(group) {
+            return;
+        }
         let model = &self.groups[&group];
         let last = model.now.last(model.checkpoint.index);
         if last == model.commit {
@@ -199,7 +215,10 @@ impl Driver {
     }
 
     fn save(&mut self) {
-        let group = 1 + self.prng.below(3) as u32;
+        let group = 1 + self.prng.below(4) as u32;
+        if !self.is_open(group) {
+            return;
+        }
         if self.prng.chance(1, 3) {
             return self.vote(group);
         }
@@ -224,6 +243,9 @@ impl Driver {
     }
 
     fn checkpoint(&mut self, group: u32) {
+        if !self.is_open(group) {
+            return;
+        }
         let (prng, model) = (&mut self.prng, self.groups.get_mut(&group).unwrap());
         let before = model.checkpoints.back().unwrap_or(&model.checkpoint).clone();
         let index = model.commit - prng.below((model.commit - before.index).min(3) + 1);
@@ -241,12 +263,36 @@ impl Driver {
         let state = vec![prng.below(256) as u8; prng.below(3000) as usize];
         let pieces = state.chunks(1000).map(<[u8]>::to_vec).collect();
         self.log.checkpoint(GroupId(group), Index(index), Term(term), pieces, ranges(&kept));
-        model.checkpoints.push_back(Snapshot { index, term, state, kept, exists: true });
+        let exists = true;
+        model.checkpoints.push_back(Snapshot { index, term, state, kept, exists, jump: false });
+    }
+
+    /// A snapshot from elsewhere replaces a group's log, or the last group goes away.
+    fn jump_or_remove(&mut self) {
+        let group = self.group();
+        if !self.is_open(group) {
+            return;
+        }
+        let model = self.groups.get_mut(&group).unwrap();
+        if group == 4 && self.prng.chance(1, 4) {
+            let FlushId(flush) = self.log.remove_group(GroupId(group));
+            model.removed = Some(flush);
+            return;
+        }
+        let index = model.now.last(model.checkpoint.index) + 1 + self.prng.below(5);
+        let term = model.now.ballot.0;
+        let state = vec![7; self.prng.below(100) as usize];
+        self.log.checkpoint(GroupId(group), Index(index), Term(term), vec![state.clone()], Vec::new());
+        let (kept, exists, jump) = (BTreeSet::new(), true, true);
+        model.checkpoints.push_back(Snapshot { index, term, state, kept, exists, jump });
     }
 
     fn read(&mut self) {
         let group = self.group();
         let model = &self.groups[&group];
+        if model.removed.is_some() {
+            return;
+        }
         let index = 1 + self.prng.below(model.now.last(model.checkpoint.index) + 1);
         let expected = model.now.log.get(&index);
         match self.log.read(GroupId(group), Index(index)) {
@@ -333,7 +379,10 @@ impl Driver {
     fn loaded(&mut self, group: u32, index: u64, block: Result<base::Block, String>) {
         assert!(self.loading.remove(&(group, index)), "one answer to one question");
         self.reads += 1;
-        let Some((_, payload)) = self.groups[&group].now.log.get(&index) else { return };
+        let model = &self.groups[&group];
+        let Some((_, payload)) = model.now.log.get(&index).filter(|_| model.removed.is_none()) else {
+            return;
+        };
         assert_eq!(block.unwrap().as_slice(), payload);
     }
 
@@ -388,8 +437,11 @@ impl Driver {
 
     /// Compares what was recovered with what was promised, and goes on from there.
     fn check(&mut self, recovered: &[RecoveredGroup], damaged: bool) {
-        let next =
-            self.groups.values().flat_map(|model| model.pending.front()).map(|(flush, _)| *flush).min();
+        let pending = |model: &GroupModel| {
+            let removal = model.removed.filter(|flush| *flush > self.durable);
+            model.pending.front().map(|(flush, _)| *flush).into_iter().chain(removal).min()
+        };
+        let next = self.groups.values().filter_map(pending).min();
         let without = self.matches(recovered, self.durable);
         let with = next.map(|next| self.matches(recovered, next));
         let landed = match (&without, &with) {
@@ -401,6 +453,9 @@ impl Driver {
         for (group, model) in &mut self.groups {
             let found = recovered.iter().find(|found| found.group.0 == *group);
             model.adopt(found, landed);
+            if model.removed.is_some() {
+                continue;
+            }
             let held: Vec<u64> = model.now.log.keys().copied().collect();
             for index in held {
                 let loaded = self.log.load(&self.disk, GroupId(*group), Index(index));
@@ -433,6 +488,7 @@ impl GroupModel {
         let keep = |index: &u64| *index > done.index || done.kept.contains(index);
         self.now.log.retain(|index, _| keep(index));
         self.durable.log.retain(|index, _| keep(index));
+        self.commit = self.commit.max(done.index);
         self.checkpoint = done;
     }
 
@@ -466,6 +522,9 @@ impl GroupModel {
             hard_state: HardState::default(),
             entries: Vec::new(),
         };
+        if self.removed.is_some_and(|removed| removed <= flush) {
+            return if found.is_none() { Ok(()) } else { Err("it was removed".into()) };
+        }
         let found = found.unwrap_or(&nothing);
         let snapshot = self.snapshot_found(found)?;
         let state = self.at_flush(flush);
@@ -486,13 +545,18 @@ impl GroupModel {
             return Err(format!("ballot {ballot:?} instead of {:?}", state.ballot));
         }
         let commit = found.hard_state.commit.0;
-        if commit < snapshot.index || commit > self.commit {
-            return Err(format!("commit {commit} instead of {}..={}", snapshot.index, self.commit));
+        let known = self.commit.max(snapshot.index);
+        if commit < snapshot.index || commit > known {
+            return Err(format!("commit {commit} instead of {}..={known}", snapshot.index));
         }
         Ok(())
     }
 
     fn adopt(&mut self, found: Option<&RecoveredGroup>, flush: u64) {
+        if self.removed.is_some_and(|removed| removed <= flush) {
+            return;
+        }
+        self.removed = None;
         let mut state = self.at_flush(flush);
         if let Some(found) = found {
             let snapshot = self.snapshot_found(found).unwrap();

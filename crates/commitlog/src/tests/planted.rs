@@ -1,0 +1,40 @@
+//! Each bug of the log, planted, is found by the random runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use base::Bug;
+use base::planted::plant;
+
+use super::model::{Driver, Mix};
+use super::random::{CRASHES, FAILURES, FLIPS};
+
+const BUGS: [(Bug, Mix, u64); 9] = [
+    (Bug::AckBeforeSync, CRASHES, 20),
+    (Bug::ConfirmAfterFailedSync, FAILURES, 20),
+    (Bug::CutIsNotRemembered, CRASHES, 50),
+    (Bug::ResurrectCutSuffix, CRASHES, 50),
+    (Bug::DamageTakenForTornTail, FLIPS, 400),
+    (Bug::SkipChecksum, FLIPS, 400),
+    (Bug::ForgetVoteOnRecycle, CRASHES, 1500),
+    (Bug::RecycleOnUnsyncedSettle, CRASHES, 1500),
+    (Bug::StaleGenerationAccepted, CRASHES, 1500),
+];
+
+#[test]
+fn every_planted_bug_is_found() {
+    let mut missed = Vec::new();
+    for (bug, mix, seeds) in BUGS {
+        let found = (0..seeds).find(|seed| {
+            plant(None);
+            let mut driver = Driver::new(*seed);
+            plant(Some(bug));
+            catch_unwind(AssertUnwindSafe(|| driver.run(mix))).is_err()
+        });
+        plant(None);
+        eprintln!("{bug:?}: found by seed {found:?}");
+        if found.is_none() {
+            missed.push(bug);
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
