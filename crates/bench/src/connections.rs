@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::procfs::Processes;
@@ -63,6 +65,7 @@ pub(crate) fn run(url: &Url, count: u32, pids: &[u32]) -> Result<Idle> {
     };
     let resident = || server.as_ref().and_then(Processes::resident);
     let unseen = || Error::new("the server's process is not visible here: name it with --server-pid");
+    allow_many_files();
     drop(open(url, FIRST)?);
     std::thread::sleep(SETTLE);
     let before = resident().ok_or_else(unseen)?;
@@ -71,6 +74,13 @@ pub(crate) fn run(url: &Url, count: u32, pids: &[u32]) -> Result<Idle> {
     let after = resident().ok_or_else(unseen)?;
     drop(held);
     Ok(Idle { count, before, after })
+}
+
+/// Raises this process's bound on open files to the hardest the system allows it; servers started later inherit it.
+pub(crate) fn allow_many_files() {
+    let limits = getrlimit(Resource::Nofile);
+    // Where this fails, opening the connections says why.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, maximum: limits.maximum });
 }
 
 fn open(url: &Url, count: u32) -> Result<Vec<Client>> {

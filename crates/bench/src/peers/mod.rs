@@ -3,6 +3,7 @@
 //! In: where the programs are, how long and how often. Out: a table in Markdown on stdout and, if asked for, in a
 //! document between two marks; every single run as a line of JSON. Installs nothing unless told to.
 
+mod disk;
 mod scenario;
 mod server;
 mod table;
@@ -85,6 +86,9 @@ pub(crate) fn run(comparison: &Comparison) -> Result<(String, bool)> {
 }
 
 fn compare(comparison: &Comparison, places: &Places) -> Result<(String, bool)> {
+    fs::create_dir_all(&places.dir).trying("making a directory for the data")?;
+    let limits = disk::measure(&places.dir).trying("measuring the disk")?;
+    connections::allow_many_files();
     let servers =
         comparison.kinds.iter().map(|kind| Server::start(*kind, places)).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
@@ -96,7 +100,7 @@ fn compare(comparison: &Comparison, places: &Places) -> Result<(String, bool)> {
         };
         rows.push(Row { scenario, results });
     }
-    let mut text = comparison.heading(&servers, places);
+    let mut text = comparison.heading(&servers, places, limits);
     text += &markdown(&rows);
     for flaw in &flawed {
         text += &format!("\n{flaw}\n");
@@ -165,7 +169,7 @@ impl Comparison {
     }
 
     /// What was measured where: figures without it mean nothing.
-    fn heading(&self, servers: &[Server], places: &Places) -> String {
+    fn heading(&self, servers: &[Server], places: &Places, limits: disk::Limits) -> String {
         let servers: Vec<String> =
             servers.iter().map(|s| format!("{} {}", s.kind.name(), s.version)).collect();
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -173,12 +177,14 @@ impl Comparison {
             if self.runs == 1 { "one run".to_owned() } else { format!("medians of {} runs", self.runs) };
         format!(
             "{}; {times} of {} s each, servers taking turns; {cores} cores shared with the client ({}, Linux {}), \
-             data on {}.\n\n",
+             data on {} (4 KiB durable in {:.0} µs, {:.0} MB/s of durable 1 MiB writes).\n\n",
             servers.join(", "),
             self.duration.as_secs_f64(),
             processor().unwrap_or_else(|| "unknown processor".to_owned()),
             fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
             filesystem(&places.dir).unwrap_or_else(|| "an unknown file system".to_owned()),
+            limits.small_us,
+            limits.large_mb_per_second,
         )
     }
 }
