@@ -98,6 +98,17 @@ fn a_start_ends_what_older_starts_of_the_place_kept_in_memory() {
 }
 
 #[test]
+fn what_was_deleted_before_a_start_is_not_missed() {
+    let passing = || ExchangeDeclaration { durable: false, ..an_exchange("e", "fanout") };
+    let mut topology = with([transient("a"), Wanted::DeclareExchange(passing())]);
+    change(&mut topology, delete("a"));
+    change(&mut topology, delete_exchange("e"));
+    assert_eq!(deleted(apply(&mut topology, Command::Boot(owner_in(2, 0).origin))), [""; 0]);
+    change(&mut topology, Wanted::DeclareExchange(passing()));
+    assert!(topology.exchange("/", "e").is_some());
+}
+
+#[test]
 fn an_unused_queue_goes_only_if_it_was_declared_so() {
     let mut topology = with([auto_delete("a"), queue("q")]);
     let id = |topology: &crate::Topology, name| topology.queue("/", name).expect("it was declared").id;

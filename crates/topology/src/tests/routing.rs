@@ -53,6 +53,14 @@ fn bindings_that_differ_in_arguments_are_two() {
 }
 
 #[test]
+fn what_was_unbound_can_be_bound_again() {
+    let mut topology = with([queue("a"), bind("amq.direct", "a", "k"), unbind("amq.direct", "a", "k")]);
+    assert_eq!(routed(&topology, "amq.direct", "k"), [""; 0]);
+    change(&mut topology, bind("amq.direct", "a", "k"));
+    assert_eq!(routed(&topology, "amq.direct", "k"), ["a"]);
+}
+
+#[test]
 fn headers_decide_and_are_read_once_and_only_where_needed() {
     let mut topology = with([queue("a"), queue("b"), exchange("e", "fanout"), chain("e", "amq.match", "")]);
     let any = ("x-match", Value::text("any"));
