@@ -217,6 +217,7 @@ impl Session {
             }
         }
         self.stage = Stage::Ended;
+        (self.partial, self.parked) = (0, 0);
         self.consumers.clear();
         let settled = std::mem::take(&mut self.outbox);
         settled.into_iter().filter_map(Due::into_ending)

@@ -31,6 +31,8 @@ pub(super) enum Taken {
     NotYet,
 }
 
+/// Class and number of `connection.close`.
+const CLOSE: (u16, u16) = (10, 50);
 /// How many settlements are gathered before they are handed over.
 const GATHERED_MAX: usize = 64;
 
@@ -183,6 +185,8 @@ impl Session {
     fn frame(&mut self, frame: Frame<'_>, out: &mut SendBuffer) -> Taken {
         match self.stage {
             Stage::Open => match frame.channel {
+                // What the client sent on its channels before it closes still counts.
+                0 if self.parked > 0 && ids_of(frame.payload) == CLOSE => return Taken::NotYet,
                 0 => self.connection_frame(frame, out),
                 lane => return self.lane_frame(lane, frame, out),
             },
