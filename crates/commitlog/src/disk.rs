@@ -87,6 +87,10 @@ pub struct DiskDone {
 }
 
 /// The blocking door used while starting, before there is a loop: only reads.
+///
+/// What it shows must be durable: an adapter over a page cache syncs each file before it is read here for the first
+/// time, since after the kill of a process a file may show writes that a power cut would still take back, and what
+/// recovery has seen is built upon.
 pub trait Disk {
     /// Every file below `directory`, by full name, with its length.
     fn list(&self, directory: &str) -> Result<Vec<(String, u64)>, String>;

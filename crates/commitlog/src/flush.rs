@@ -11,7 +11,8 @@
 //!    payloads that stand apart, each from a page boundary on and padded with zeros to the next
 //! ```
 //! Little endian. A flush begins at a page boundary and its length is a multiple of the page. The header checksum is
-//! CRC-32C over its bytes 8 to 64, seeded with its file offset. `link` is the header checksum of the flush before, in
+//! CRC-32C over its bytes 8 to 64, seeded with its file offset and the segment's salt: the link its segment begins
+//! with, which nobody outside can foresee, so that no payload page passes for a flush header. `link` is the header checksum of the flush before, in
 //! whatever segment that stood: flushes form a chain, and bytes that are valid by themselves but not next in the
 //! chain (left over from a cut, from an earlier life of the segment, or written by a client who hoped to be read as
 //! a flush) are never taken for part of the log. `frames crc` is over the header checksums of all frames in order,
@@ -45,8 +46,9 @@ pub(crate) struct FlushHeader {
 }
 
 impl FlushHeader {
-    /// The header's bytes for a flush at `offset` of its file, and their checksum: the link of the next flush.
-    pub fn encode(&self, offset: u32) -> ([u8; FLUSH_HEADER], u32) {
+    /// The header's bytes for a flush at `offset` of a segment with that salt, and their checksum: the link of the
+    /// next flush.
+    pub fn encode(&self, offset: u32, salt: u32) -> ([u8; FLUSH_HEADER], u32) {
         let mut fields = Vec::with_capacity(FLUSH_HEADER - 8);
         fields.put_u64_le(self.generation);
         fields.put_u64_le(self.number);
@@ -59,7 +61,7 @@ impl FlushHeader {
         fields.put_u16_le(self.shard.0);
         fields.put_u16_le(VERSION);
         fields.put_u64_le(0);
-        let crc = crc32c_seeded(u64::from(offset), &[&fields]);
+        let crc = crc32c_seeded(seed(offset, salt), &[&fields]);
         let mut out = [0; FLUSH_HEADER];
         out[..4].copy_from_slice(&MAGIC);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -67,14 +69,14 @@ impl FlushHeader {
         (out, crc)
     }
 
-    /// The header `bytes` begin with, if it is whole and was written for this shard and offset; with its checksum.
-    pub fn decode(bytes: &[u8], shard: ShardId, offset: u32) -> Option<(FlushHeader, u32)> {
+    /// The header `bytes` begin with, if it is whole and was written for this place; with its checksum.
+    pub fn decode(bytes: &[u8], shard: ShardId, offset: u32, salt: u32) -> Option<(FlushHeader, u32)> {
         let bytes = bytes.get(..FLUSH_HEADER)?;
         if bytes[..4] != MAGIC {
             return None;
         }
         let (header, version, crc) = Self::fields(bytes).ok()?;
-        let whole = crc == crc32c_seeded(u64::from(offset), &[&bytes[8..]]);
+        let whole = crc == crc32c_seeded(seed(offset, salt), &[&bytes[8..]]);
         let sane = header.number < NUMBER_MAX && header.generation < NUMBER_MAX;
         (whole && sane && version == VERSION && header.shard == shard).then_some((header, crc))
     }
@@ -99,6 +101,10 @@ impl FlushHeader {
         };
         Ok((header, version, crc))
     }
+}
+
+fn seed(offset: u32, salt: u32) -> u64 {
+    u64::from(salt) << 32 | u64::from(offset)
 }
 
 /// What is wrong with a flush.
@@ -193,7 +199,7 @@ mod tests {
             head_length: 200,
             frames: 1,
         };
-        let (bytes, crc) = header.encode(4096);
+        let (bytes, crc) = header.encode(4096, 0x55);
         #[rustfmt::skip]
         let expected = [
             b'W', b'S', b'F', b'L', GOLDEN_CRC[0], GOLDEN_CRC[1], GOLDEN_CRC[2], GOLDEN_CRC[3],
@@ -205,10 +211,11 @@ mod tests {
             0, 0, 0, 0, 0, 0, 0, 0,
         ];
         assert_eq!(bytes, expected);
-        assert_eq!(FlushHeader::decode(&expected, ShardId(2), 4096), Some((header, crc)));
-        assert_eq!(FlushHeader::decode(&expected, ShardId(2), 8192), None, "another place");
-        assert_eq!(FlushHeader::decode(&expected, ShardId(1), 4096), None, "another shard");
+        assert_eq!(FlushHeader::decode(&expected, ShardId(2), 4096, 0x55), Some((header, crc)));
+        assert_eq!(FlushHeader::decode(&expected, ShardId(2), 8192, 0x55), None, "another place");
+        assert_eq!(FlushHeader::decode(&expected, ShardId(2), 4096, 0x54), None, "another segment");
+        assert_eq!(FlushHeader::decode(&expected, ShardId(1), 4096, 0x55), None, "another shard");
     }
 
-    const GOLDEN_CRC: [u8; 4] = [0xd0, 0x76, 0x46, 0x51];
+    const GOLDEN_CRC: [u8; 4] = [0x1c, 0x53, 0xd0, 0xb8];
 }

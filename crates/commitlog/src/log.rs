@@ -141,6 +141,8 @@ pub(crate) struct Tail {
     pub link: Link,
     /// The segment whose end it is, if the next may follow it there.
     pub slot: Option<u32>,
+    /// That segment's salt: the link it began with.
+    pub salt: u32,
     /// The first flushes of the newest segment and of the one before it.
     pub first: u64,
     pub first_before: u64,
@@ -328,7 +330,7 @@ impl CommitLog {
         self.events.pop_front()
     }
 
-    /// Counters and sizes.
+    /// Counters and sizes. Walks all entries held: for whoever asks once a second, not once a step.
     pub fn stats(&self) -> Stats {
         let newest = self.tail.link.generation;
         let segments = &self.ring.segments;
@@ -393,7 +395,7 @@ impl CommitLog {
             self.stats.segments_reused += 1;
         }
         segment.state = State::Used { generation, last: flush.number };
-        self.tail.slot = Some(slot);
+        (self.tail.slot, self.tail.salt) = (Some(slot), self.tail.link.crc);
         (self.tail.first_before, self.tail.first) = (self.tail.first, flush.number);
         self.prepare_ahead(generation);
         SegmentHeader {
@@ -438,14 +440,15 @@ impl CommitLog {
         let offset = if begins { FIRST_FLUSH } else { self.tail.link.end };
         let header = FlushHeader { shard: self.config.shard, generation, ..FlushHeader::default() };
         let (number, groups) = (flush.number, &mut self.groups);
-        let sealed = flush.seal(header, self.tail.link, offset, |ordinal, frame, payload| {
-            let at = groups.get_mut(&frame.group).and_then(|group| group.at_mut(frame.index));
-            let Some(at) = at.filter(|_| frame.kind == Kind::Entry) else { return };
-            if (at.flush, at.ordinal) == (number, ordinal) {
-                let frame = offset + frame.head;
-                *at = At { generation, slot, frame, payload, ..*at };
-            }
-        });
+        let sealed =
+            flush.seal(header, self.tail.link, (offset, self.tail.salt), |ordinal, frame, payload| {
+                let at = groups.get_mut(&frame.group).and_then(|group| group.at_mut(frame.index));
+                let Some(at) = at.filter(|_| frame.kind == Kind::Entry) else { return };
+                if (at.flush, at.ordinal) == (number, ordinal) {
+                    let frame = offset + frame.head;
+                    *at = At { generation, slot, frame, payload, ..*at };
+                }
+            });
         blocks.extend(sealed.blocks);
         self.tail.link = sealed.link;
         self.stats.syncs += 1;
@@ -473,7 +476,9 @@ impl CommitLog {
         }
         let removals = flush.frames.iter().any(|frame| frame.kind == Kind::Removed);
         self.spare = flush.frames;
-        self.events.push_back(LogEvent::Durable(FlushId(flush.number)));
+        if !planted(Bug::AckBeforeSync) {
+            self.events.push_back(LogEvent::Durable(FlushId(flush.number)));
+        }
         self.cache.shrink(self.durable);
         self.put_checkpoints();
         if removals {

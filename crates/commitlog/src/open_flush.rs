@@ -92,13 +92,13 @@ impl OpenFlush {
         self.head.as_mut_slice()[head as usize..][..FRAME_HEADER].copy_from_slice(&frame.encode());
     }
 
-    /// Gives the flush its place behind `previous`: `offset` in the segment of `generation`. Tells `placed` where the
-    /// payload of each frame comes to stand, by ordinal.
+    /// Gives the flush its place behind `previous`: `offset` in the segment of that salt and of `header`'s generation.
+    /// Tells `placed` where the payload of each frame comes to stand, by ordinal.
     pub fn seal(
         mut self,
         header: FlushHeader,
         previous: Link,
-        offset: u32,
+        (offset, salt): (u32, u32),
         mut placed: impl FnMut(u32, &OpenFrame, u32),
     ) -> Sealed {
         let bytes = self.bytes();
@@ -128,7 +128,7 @@ impl OpenFlush {
             frames: self.frames.len() as u32,
             ..header
         };
-        let (encoded, crc) = header.encode(offset);
+        let (encoded, crc) = header.encode(offset, salt);
         self.head.as_mut_slice()[..FLUSH_HEADER].copy_from_slice(&encoded);
         let link =
             Link { generation: header.generation, number: self.number, end: offset + bytes as u32, crc };

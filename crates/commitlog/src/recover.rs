@@ -120,7 +120,7 @@ pub(crate) fn recover(config: &Config, disk: &dyn Disk) -> Result<(Found, Vec<Re
         let header = recovery.header(*slot);
         if recovery.last.generation == header.generation {
             used.push((*slot, recovery.last.number));
-            tail.slot = goes_on.then_some(*slot);
+            (tail.slot, tail.salt) = (goes_on.then_some(*slot), header.previous.crc);
             (tail.first_before, tail.first) = (tail.first, header.first);
         }
     }
@@ -307,8 +307,8 @@ impl Recovery<'_> {
         if let Some(next) = next {
             return Err(damage(format!("{}, and flush {} was durable", broken.what, next.number)));
         }
-        let shows = self.flush_at(&bytes, at, header.generation);
-        if let Some(later) = self.valid_behind(&bytes, at, header.generation)
+        let shows = self.flush_at(&bytes, at, &header);
+        if let Some(later) = self.valid_behind(&bytes, at, &header)
             && !planted(Bug::DamageTakenForTornTail)
         {
             return Err(damage(format!("{}, and the later flush {later} is whole", broken.what)));
@@ -319,7 +319,7 @@ impl Recovery<'_> {
 
     /// The flush header that `bytes` begin with, if it is the next of the chain.
     fn follows(&self, bytes: &[u8], segment: &SegmentHeader, offset: u32) -> Option<(FlushHeader, u32)> {
-        let (header, crc) = FlushHeader::decode(bytes, self.shard, offset)?;
+        let (header, crc) = FlushHeader::decode(bytes, self.shard, offset, segment.previous.crc)?;
         let next = header.previous == self.last.number
             && header.link == self.last.crc
             && header.number > self.last.number
@@ -327,17 +327,17 @@ impl Recovery<'_> {
         (next || planted(Bug::StaleGenerationAccepted)).then_some((header, crc))
     }
 
-    /// The number of a flush whose header of that generation stands at `at`, newer than the log.
-    fn flush_at(&self, bytes: &[u8], at: usize, generation: u64) -> Option<u64> {
+    /// The number of a flush of that segment whose header stands at `at`, newer than the log.
+    fn flush_at(&self, bytes: &[u8], at: usize, segment: &SegmentHeader) -> Option<u64> {
         let offset = FIRST_FLUSH + at as u32;
-        let (header, _) = FlushHeader::decode(bytes.get(at..)?, self.shard, offset)?;
-        (header.generation == generation && header.number > self.last.number).then_some(header.number)
+        let (header, _) = FlushHeader::decode(bytes.get(at..)?, self.shard, offset, segment.previous.crc)?;
+        (header.generation == segment.generation && header.number > self.last.number).then_some(header.number)
     }
 
-    /// The number of a flush of that generation, newer than the log, that begins behind `at`.
-    fn valid_behind(&self, bytes: &[u8], at: usize, generation: u64) -> Option<u64> {
+    /// The number of a flush of that segment, newer than the log, that begins behind `at`.
+    fn valid_behind(&self, bytes: &[u8], at: usize, segment: &SegmentHeader) -> Option<u64> {
         let later = (at + PAGE..bytes.len()).step_by(PAGE);
-        later.into_iter().find_map(|at| self.flush_at(bytes, at, generation))
+        later.into_iter().find_map(|at| self.flush_at(bytes, at, segment))
     }
 
     fn replay(&mut self, frame: &Frame, at: At, file: &FileName) {
@@ -403,12 +403,14 @@ impl Recovery<'_> {
     }
 
     /// Flushes newer than the log in files that are no part of it: at most the first of a segment whose header was
-    /// torn off. More means that a header was lost that was durable.
+    /// torn off. More means that a header was lost that was durable. Such a segment followed the log as it is now,
+    /// so its salt is known.
     fn look_for_lost_segments(&mut self, chain: &[u32]) -> Result<(), OpenError> {
         let newest = self.last.generation;
         for segment in self.segments.iter().filter(|segment| !chain.contains(&segment.slot)) {
             let first = self.bytes_of(&segment.name, u64::from(FIRST_FLUSH), PAGE as u64)?;
-            let first = FlushHeader::decode(&first, self.shard, FIRST_FLUSH).map(|(header, _)| header);
+            let first =
+                FlushHeader::decode(&first, self.shard, FIRST_FLUSH, self.last.crc).map(|(header, _)| header);
             let young = first.filter(|header| header.generation > newest);
             self.number = self.number.max(young.map_or(0, |header| header.number));
             self.generation = self.generation.max(young.map_or(0, |header| header.generation));
@@ -417,8 +419,8 @@ impl Recovery<'_> {
             }
             let bytes = self.bytes_of(&segment.name, 0, segment.bytes)?;
             for at in (2 * PAGE..bytes.len()).step_by(PAGE) {
-                let header =
-                    FlushHeader::decode(&bytes[at..], self.shard, at as u32).map(|(header, _)| header);
+                let header = FlushHeader::decode(&bytes[at..], self.shard, at as u32, self.last.crc)
+                    .map(|(header, _)| header);
                 let Some(header) = header.filter(|header| header.generation > newest) else { continue };
                 if header.number > self.last.number && !planted(Bug::DamageTakenForTornTail) {
                     let what = format!("the header of a segment that holds flush {} is lost", header.number);

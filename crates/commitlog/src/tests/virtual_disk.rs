@@ -68,13 +68,13 @@ impl VirtualDisk {
             }
             DiskOp::Write { file, offset, blocks, .. } => {
                 let bytes = bytes_of(&blocks);
-                assert!(offset % 4096 == 0 && bytes.len() % 4096 == 0);
+                assert!(offset.is_multiple_of(4096) && bytes.len().is_multiple_of(4096));
                 let content = self.files.get_mut(&*file).expect("a file that exists");
                 content[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
                 self.last_write = Some((file.to_string(), offset, bytes.len() as u64));
             }
             DiskOp::Read { file, offset, bytes, .. } => {
-                assert!(offset % 4096 == 0);
+                assert!(offset.is_multiple_of(4096));
                 return Ok(self.pool.block(&self.files[&*file][offset as usize..][..bytes]));
             }
             DiskOp::Put { file, content, .. } => {
