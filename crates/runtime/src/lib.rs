@@ -8,6 +8,7 @@ mod clock;
 pub mod config;
 mod data_dir;
 pub mod disk;
+mod http;
 mod logs;
 mod mailbox;
 mod net;
@@ -19,4 +20,4 @@ mod turn;
 mod verifier;
 
 pub use config::{Config, Flags, LogFormat};
-pub use node::{Failure, Node, serve};
+pub use node::{Failure, Node, Signals, serve};

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Scheme};
 use crate::data_dir::{DataDir, NodeFile};
 use crate::disk::{Adapter, Calls, Files, System};
+use crate::http::{Front, Phase, SideDoor, Stage};
 use crate::logs;
 use crate::mailbox::{Letter, Mailbox};
 use crate::net::{Admission, Bound, Doorkeeper, bind};
@@ -40,12 +41,23 @@ pub enum Failure {
     Halted(String),
 }
 
+/// Whether SIGTERM and SIGINT are the node's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// The first drains the node, the second ends the process.
+    Watched,
+    /// Whoever started the node sees to them.
+    Ignored,
+}
+
 /// A running node. Dropping it stops it without draining.
 #[derive(Debug)]
 pub struct Node {
     mailboxes: Vec<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
     doorkeeper: Option<Doorkeeper>,
+    phase: Arc<Phase>,
+    side_door: Option<SideDoor>,
     notices: Notices,
     inbox: Receiver<Notice>,
     addresses: Vec<(Scheme, SocketAddr)>,
@@ -55,7 +67,7 @@ pub struct Node {
 /// Runs a node until it is asked to end or must stop, as the `serve` command does.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     logs::start(config.log_format);
-    let node = Node::start(config, Arc::new(System))?;
+    let node = Node::start(config, Arc::new(System), Signals::Watched)?;
     announce(config, &node);
     node.run()
 }
@@ -72,7 +84,7 @@ fn announce(config: &Config, node: &Node) {
 
 impl Node {
     /// Starts a node whose files are reached through `calls`; returns when it lets clients in.
-    pub fn start<C: Calls>(config: &Config, calls: Arc<C>) -> Result<Node, Failure> {
+    pub fn start<C: Calls>(config: &Config, calls: Arc<C>, signals: Signals) -> Result<Node, Failure> {
         let data_dir = DataDir::lock(&config.data_dir).map_err(Failure::DataDir)?;
         let bound: Vec<Bound> =
             config.listen.iter().map(bind).collect::<Result<_, _>>().map_err(Failure::Address)?;
@@ -83,11 +95,23 @@ impl Node {
         for _ in 0..file.shards {
             mailboxes.push(Arc::new(Mailbox::new().map_err(Failure::Halted)?));
         }
-        let mut node =
-            Node { mailboxes, threads: Vec::new(), doorkeeper: None, notices, inbox, addresses, _data_dir: data_dir };
+        let phase = Arc::new(Phase::new());
+        let mut node = Node {
+            mailboxes,
+            threads: Vec::new(),
+            doorkeeper: None,
+            phase,
+            side_door: None,
+            notices,
+            inbox,
+            addresses,
+            _data_dir: data_dir,
+        };
+        let bound = node.open_side_door(&file, bound, signals)?;
         node.start_shards(config, &file, calls).map_err(Failure::Halted)?;
         node.await_recovery().map_err(Failure::Halted)?;
         node.open_doors(config, bound)?;
+        node.phase.enter(Stage::Serving);
         Ok(node)
     }
 
@@ -111,6 +135,7 @@ impl Node {
     /// Finishes what was taken and stops.
     pub fn drain(&mut self) -> Result<(), Failure> {
         tracing::info!("draining: no new connections, finishing what was taken");
+        self.phase.enter(Stage::Draining);
         self.doorkeeper = None;
         for mailbox in &self.mailboxes {
             mailbox.push(Letter::Drain);
@@ -172,11 +197,26 @@ impl Node {
         Ok(())
     }
 
+    /// Health can be asked for while the node recovers; the addresses of everything else are returned.
+    fn open_side_door(
+        &mut self,
+        file: &NodeFile,
+        bound: Vec<Bound>,
+        signals: Signals,
+    ) -> Result<Vec<Bound>, Failure> {
+        let (side, others): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| bound.scheme == Scheme::Http);
+        let listeners = side.into_iter().map(Bound::open).collect::<Result<_, _>>().map_err(Failure::Address)?;
+        let front =
+            Front { node: file.node(), phase: self.phase.clone(), mailboxes: self.mailboxes.clone() };
+        let watched = signals == Signals::Watched;
+        let door = SideDoor::start(listeners, Arc::new(front), &self.notices, watched);
+        self.side_door = Some(door.map_err(Failure::Halted)?);
+        Ok(others)
+    }
+
     fn open_doors(&mut self, config: &Config, bound: Vec<Bound>) -> Result<(), Failure> {
-        let mut doors = Vec::new();
-        for bound in bound.into_iter().filter(|bound| bound.scheme == Scheme::Amqp) {
-            doors.push((Door::Amqp, bound.open().map_err(Failure::Address)?));
-        }
+        let open = |bound: Bound| Ok((Door::Amqp, bound.open().map_err(Failure::Address)?));
+        let doors = bound.into_iter().map(open).collect::<Result<_, _>>()?;
         let admission = Admission::new(config.limits.connections_max);
         let keeper = Doorkeeper::start(doors, self.mailboxes.clone(), admission, &self.notices);
         self.doorkeeper = Some(keeper.map_err(Failure::Halted)?);
@@ -187,6 +227,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.doorkeeper = None;
+        self.side_door = None;
         for mailbox in &self.mailboxes {
             mailbox.push(Letter::Stop);
         }

@@ -46,6 +46,11 @@ impl<C: Calls> Files<C> {
     /// The files below `root`, which exists. Writes a probe to find out whether direct IO works there.
     pub fn new(root: &Path, calls: Arc<C>, pool: Pool) -> Files<C> {
         let direct = takes_direct_writes(root);
+        Files::with_direct(root, calls, pool, direct)
+    }
+
+    /// As [`Files::new`], with direct IO as given.
+    pub fn with_direct(root: &Path, calls: Arc<C>, pool: Pool, direct: bool) -> Files<C> {
         let handles = Mutex::new(base::map(0));
         Files { root: root.to_path_buf(), calls, direct, pool, handles, poison: OnceLock::new() }
     }

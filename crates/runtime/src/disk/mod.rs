@@ -12,3 +12,6 @@ mod lane;
 pub use adapter::Adapter;
 pub use calls::{Access, Calls, OpenFile, System};
 pub use files::{Files, remove_unfinished};
+
+#[cfg(test)]
+mod tests;

@@ -27,11 +27,6 @@ impl Bound {
         self.socket.set_nonblocking(true).map_err(told)?;
         Ok(self.socket)
     }
-
-    /// The address as a URL.
-    pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
-    }
 }
 
 /// Takes the address; `Err` says what to do about it.

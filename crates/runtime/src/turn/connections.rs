@@ -71,7 +71,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let admission = Admission::new(10);
         let mut connections = Connections::default();
-        let mut connect = || {
+        let connect = || {
             let socket = TcpStream::connect(address).expect("a connection");
             Connection::new(socket, admission.seat().expect("a seat"))
         };

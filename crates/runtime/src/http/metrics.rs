@@ -1,0 +1,179 @@
+//! The shards' figures as Prometheus reads them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use model::{QueueStatus, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+/// What the text is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Values of one figure, each with the labels that tell them apart.
+#[derive(Debug)]
+struct Family<T> {
+    help: String,
+    values: Vec<(Labels, T)>,
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    counters: BTreeMap<String, Family<u64>>,
+    gauges: BTreeMap<String, Family<f64>>,
+    cpu_seconds: f64,
+}
+
+/// The text of everything the shards and the process say of themselves.
+pub fn encode(ready: bool, statuses: &[Option<Status>]) -> Result<String, fmt::Error> {
+    let mut figures = Figures { cpu_seconds: cpu_seconds(), ..Figures::default() };
+    figures.gauge("waystation_ready", "Whether clients can be served", Vec::new(), f64::from(u8::from(ready)));
+    if let Some(bytes) = resident_bytes() {
+        figures.gauge("process_resident_memory_bytes", "Resident memory size in bytes", Vec::new(), bytes);
+    }
+    for (shard, status) in statuses.iter().enumerate() {
+        if let Some(status) = status {
+            figures.add_shard(shard, status);
+        }
+    }
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(figures));
+    let mut text = String::new();
+    text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Figures {
+    fn add_shard(&mut self, shard: usize, status: &Status) {
+        let labels = || vec![("shard", shard.to_string())];
+        for (name, value) in &status.counters {
+            self.counter(&format!("waystation_{name}"), &help(name), labels(), *value);
+        }
+        for (name, value) in &status.gauges {
+            self.gauge(&format!("waystation_{name}"), &help(name), labels(), *value);
+        }
+        for queue in &status.queues {
+            self.add_queue(queue);
+        }
+    }
+
+    fn add_queue(&mut self, queue: &QueueStatus) {
+        let labels = || vec![("vhost", queue.vhost.clone()), ("queue", queue.name.clone())];
+        for (name, help, value) in [
+            ("waystation_queue_ready", "Messages ready to be delivered", queue.ready),
+            ("waystation_queue_unacked", "Messages delivered and not settled yet", queue.unacked),
+            ("waystation_queue_consumers", "Consumers", queue.consumers),
+        ] {
+            self.gauge(name, help, labels(), value as f64);
+        }
+        for (name, help, value) in [
+            ("waystation_queue_published", "Messages enqueued since the node started", queue.published),
+            ("waystation_queue_delivered", "Messages delivered since the node started", queue.delivered),
+            ("waystation_queue_settled", "Messages settled since the node started", queue.settled),
+        ] {
+            self.counter(name, help, labels(), value);
+        }
+    }
+
+    fn counter(&mut self, name: &str, help: &str, labels: Labels, value: u64) {
+        // The encoder adds the ending that the format demands.
+        let name = name.strip_suffix("_total").unwrap_or(name);
+        add(&mut self.counters, name, help, labels, value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, labels: Labels, value: f64) {
+        add(&mut self.gauges, name, help, labels, value);
+    }
+}
+
+fn add<T>(
+    families: &mut BTreeMap<String, Family<T>>,
+    name: &str,
+    help: &str,
+    labels: Labels,
+    value: T,
+) {
+    let family = families
+        .entry(name.to_owned())
+        .or_insert_with(|| Family { help: help.to_owned(), values: Vec::new() });
+    family.values.push((labels, value));
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Total user and system CPU time spent in seconds";
+        let mut cpu = encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+        cpu.encode_counter::<NoLabelSet, f64, f64>(&self.cpu_seconds, None)?;
+        for (name, family) in &self.counters {
+            let mut metric = encoder.encode_descriptor(name, &family.help, None, MetricType::Counter)?;
+            for (labels, value) in &family.values {
+                let mut labelled = metric.encode_family(labels)?;
+                labelled.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+            }
+        }
+        for (name, family) in &self.gauges {
+            let mut metric = encoder.encode_descriptor(name, &family.help, None, MetricType::Gauge)?;
+            for (labels, value) in &family.values {
+                // A value without labels stands for itself, not for a family with an empty set of them.
+                match labels.is_empty() {
+                    true => metric.encode_gauge(value)?,
+                    false => metric.encode_family(labels)?.encode_gauge(value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn help(name: &str) -> String {
+    let words = name.strip_suffix("_total").unwrap_or(name).replace('_', " ");
+    format!("Of this shard: {words}")
+}
+
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// The second number of statm is the resident pages.
+fn resident_bytes() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some((pages * rustix::param::page_size() as u64) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_its_name_labels_and_value() {
+        let queue = QueueStatus { vhost: "/".into(), name: "a \"b\"".into(), ready: 3, published: 7, ..QueueStatus::default() };
+        let status = Status {
+            counters: vec![("confirmed_total", 5), ("syncs", 2)],
+            gauges: vec![("connections", 4.0)],
+            queues: vec![queue],
+            ..Status::default()
+        };
+        let text = encode(true, &[Some(status.clone()), None, Some(status)]).expect("encoded");
+        for line in [
+            "waystation_ready 1.0",
+            "waystation_confirmed_total{shard=\"0\"} 5",
+            "waystation_confirmed_total{shard=\"2\"} 5",
+            "waystation_syncs_total{shard=\"0\"} 2",
+            "waystation_connections{shard=\"2\"} 4.0",
+            "waystation_queue_ready{vhost=\"/\",queue=\"a \\\"b\\\"\"} 3.0",
+            "waystation_queue_published_total{vhost=\"/\",queue=\"a \\\"b\\\"\"} 7",
+            "# TYPE waystation_confirmed counter",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        assert!(text.contains("process_cpu_seconds_total ") && text.contains("process_resident_memory_bytes "));
+        assert_eq!(text.matches("# TYPE waystation_confirmed counter").count(), 1);
+    }
+}
