@@ -16,12 +16,14 @@ mod checkpointing;
 pub mod disk;
 mod error;
 mod flush;
+mod flushing;
 mod frame;
 mod group;
 mod log;
 mod open_flush;
 mod reading;
 mod recover;
+mod replay;
 mod segment;
 #[cfg(test)]
 mod tests;

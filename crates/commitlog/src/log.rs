@@ -8,13 +8,13 @@ use model::{GroupId, Index, ShardId, Term};
 use crate::cache::Cache;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
 use crate::error::OpenError;
-use crate::flush::FlushHeader;
+use crate::flushing::{InFlight, Tail};
 use crate::frame::{Frame, Kind};
 use crate::group::{At, Group, HardState};
 use crate::open_flush::{OpenFlush, OpenFrame};
 use crate::reading::Reads;
 use crate::recover::{self, RecoveredGroup};
-use crate::segment::{FIRST_FLUSH, Link, Ring, SegmentHeader, State};
+use crate::segment::{Ring, State};
 
 /// How a log is built.
 #[derive(Clone, Debug)]
@@ -134,28 +134,6 @@ impl Operations {
     }
 }
 
-/// Where the next flush goes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tail {
-    /// The last flush.
-    pub link: Link,
-    /// The segment whose end it is, if the next may follow it there.
-    pub slot: Option<u32>,
-    /// That segment's salt: the link it began with.
-    pub salt: u32,
-    /// The first flushes of the newest segment and of the one before it.
-    pub first: u64,
-    pub first_before: u64,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    number: u64,
-    frames: Vec<OpenFrame>,
-    /// The floor named by the header of the segment that it begins.
-    floor: u64,
-}
-
 /// The commit log of one shard.
 #[derive(Debug)]
 pub struct CommitLog {
@@ -165,8 +143,8 @@ pub struct CommitLog {
     pub(crate) tail: Tail,
     /// Flushes not yet written; the last one is being filled.
     pub(crate) open: VecDeque<OpenFlush>,
-    spare: Vec<OpenFrame>,
-    in_flight: Option<InFlight>,
+    pub(crate) spare: Vec<OpenFrame>,
+    pub(crate) in_flight: Option<InFlight>,
     next_number: u64,
     /// The last durable flush.
     pub(crate) durable: u64,
@@ -268,28 +246,6 @@ impl CommitLog {
         FlushId(open.number)
     }
 
-    /// If none is under way and there is something to write, seals the open flush into one write.
-    pub fn flush(&mut self) -> bool {
-        if self.failed || self.in_flight.is_some() || self.open[0].is_empty() {
-            return false;
-        }
-        let mut flush = self.open.pop_front().expect("a flush is always open");
-        if self.open.is_empty() {
-            self.open_another();
-        }
-        let mut blocks = Vec::new();
-        let mut floor = 0;
-        if !self.fits(flush.bytes()) {
-            self.save_idle(&mut flush);
-            let header = self.begin_segment(&flush);
-            floor = header.floor;
-            let slot = self.tail.slot.expect("a segment was just begun");
-            blocks.push(self.config.pool.block(&header.encode(slot)));
-        }
-        self.write(flush, blocks, floor);
-        true
-    }
-
     /// True when no flush is under way: one sealed now is written at once.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none()
@@ -349,7 +305,7 @@ impl CommitLog {
         }
     }
 
-    fn open_another(&mut self) {
+    pub(crate) fn open_another(&mut self) {
         let spare = std::mem::take(&mut self.spare);
         self.open.push_back(OpenFlush::new(self.next_number, &self.config.pool, spare));
         self.next_number += 1;
@@ -363,135 +319,6 @@ impl CommitLog {
         }
     }
 
-    fn fits(&self, bytes: usize) -> bool {
-        let end = u64::from(self.tail.link.end) + bytes as u64;
-        self.tail.slot.is_some_and(|slot| end <= self.ring.slot(slot).bytes)
-    }
-
-    /// Hard states that stand in segments older than the one being left move on, or idle groups would hold those
-    /// for ever.
-    fn save_idle(&mut self, flush: &mut OpenFlush) {
-        let young = self.tail.first;
-        for (id, group) in &mut self.groups {
-            let newest = group.saved.map_or(0, |(flush, _)| flush).max(group.saved_durable);
-            if group.needs_saved_from() != u64::MAX && newest < young && group.removed == 0 {
-                let head = flush.push(hard_state_frame(*id, group.hard_state));
-                group.saved = Some((flush.number, head));
-            }
-        }
-    }
-
-    fn begin_segment(&mut self, flush: &OpenFlush) -> SegmentHeader {
-        let bytes = (PAGE + flush.bytes()) as u64;
-        let newest = self.tail.link.generation;
-        let slot = match self.ring.choose(bytes, self.floor, newest) {
-            Some(slot) => slot,
-            None => self.create_segment(bytes.max(self.config.segment_bytes)),
-        };
-        self.ring.generations += 1;
-        let generation = self.ring.generations;
-        let segment = self.ring.slot_mut(slot);
-        if let State::Used { .. } = segment.state {
-            self.stats.segments_reused += 1;
-        }
-        segment.state = State::Used { generation, last: flush.number };
-        (self.tail.slot, self.tail.salt) = (Some(slot), self.tail.link.crc);
-        (self.tail.first_before, self.tail.first) = (self.tail.first, flush.number);
-        self.prepare_ahead(generation);
-        SegmentHeader {
-            shard: self.config.shard,
-            generation,
-            first: flush.number,
-            previous: self.tail.link,
-            floor: self.floor_now().max(self.floor),
-        }
-    }
-
-    /// Asks for a file now; operations of one file are carried out in order, so it may be written at once.
-    fn create_segment(&mut self, bytes: u64) -> u32 {
-        let segment = self.ring.add(self.config.shard, bytes, State::Fresh);
-        let (slot, file) = (segment.slot, segment.file.clone());
-        self.operations.ask(UnderWay::Create, |id| DiskOp::Create { id, file, bytes });
-        slot
-    }
-
-    /// Has the next segment made in the background if none will be free.
-    fn prepare_ahead(&mut self, newest: u64) {
-        let bytes = self.config.segment_bytes;
-        let coming = self.ring.segments.iter().any(|segment| segment.state == State::Coming);
-        if coming || self.ring.choose(bytes, self.floor, newest).is_some() {
-            return;
-        }
-        let segment = self.ring.add(self.config.shard, bytes, State::Coming);
-        let (slot, file) = (segment.slot, segment.file.clone());
-        self.operations.ask(UnderWay::Prepare(slot), |id| DiskOp::Prepare { id, file, bytes });
-    }
-
-    fn write(&mut self, flush: OpenFlush, mut blocks: Vec<Block>, floor: u64) {
-        let slot = self.tail.slot.expect("the tail has a segment");
-        let segment = self.ring.slot_mut(slot);
-        let begins = !blocks.is_empty();
-        let State::Used { generation, last } = &mut segment.state else {
-            unreachable!("a segment being written is in use")
-        };
-        *last = flush.number;
-        let generation = *generation;
-        let file = segment.file.clone();
-        let offset = if begins { FIRST_FLUSH } else { self.tail.link.end };
-        let header = FlushHeader { shard: self.config.shard, generation, ..FlushHeader::default() };
-        let (number, groups) = (flush.number, &mut self.groups);
-        let sealed =
-            flush.seal(header, self.tail.link, (offset, self.tail.salt), |ordinal, frame, payload| {
-                let at = groups.get_mut(&frame.group).and_then(|group| group.at_mut(frame.index));
-                let Some(at) = at.filter(|_| frame.kind == Kind::Entry) else { return };
-                if (at.flush, at.ordinal) == (number, ordinal) {
-                    let frame = offset + frame.head;
-                    *at = At { generation, slot, frame, payload, ..*at };
-                }
-            });
-        blocks.extend(sealed.blocks);
-        self.tail.link = sealed.link;
-        self.stats.syncs += 1;
-        self.stats.frames += sealed.frames.len() as u64;
-        self.stats.bytes_written += sealed.bytes as u64;
-        self.in_flight = Some(InFlight { number, frames: sealed.frames, floor });
-        let offset = if begins { 0 } else { u64::from(offset) };
-        self.operations.ask(UnderWay::Flush, |id| DiskOp::Write { id, file, offset, blocks });
-        if planted(Bug::AckBeforeSync) {
-            self.events.push_back(LogEvent::Durable(FlushId(number)));
-        }
-    }
-
-    fn flushed(&mut self) {
-        let flush = self.in_flight.take().expect("a completed flush was under way");
-        if self.failed {
-            return;
-        }
-        self.durable = flush.number;
-        self.floor = self.floor.max(flush.floor);
-        for frame in flush.frames.iter().filter(|frame| frame.kind == Kind::HardState) {
-            if let Some(group) = self.groups.get_mut(&frame.group) {
-                group.saved_durable = flush.number;
-            }
-        }
-        let removals = flush.frames.iter().any(|frame| frame.kind == Kind::Removed);
-        self.spare = flush.frames;
-        if !planted(Bug::AckBeforeSync) {
-            self.events.push_back(LogEvent::Durable(FlushId(flush.number)));
-        }
-        self.cache.shrink(self.durable);
-        self.put_checkpoints();
-        if removals {
-            self.finish_removals();
-        }
-    }
-
-    /// By durable state: no flush below it is needed to recover any group.
-    pub(crate) fn floor_now(&self) -> u64 {
-        let needs = self.groups.values().map(|group| group.needs_from(self.durable));
-        needs.min().unwrap_or(u64::MAX).min(self.durable + 1)
-    }
-
     /// Poisons the log: what a failed sync left on disk is unknown, and the next sync would not tell.
     pub(crate) fn fail(&mut self, why: String) {
         if !self.failed {
@@ -501,7 +328,8 @@ impl CommitLog {
     }
 }
 
-fn hard_state_frame(group: GroupId, state: HardState) -> Frame {
+/// A hard state as a frame.
+pub(crate) fn hard_state_frame(group: GroupId, state: HardState) -> Frame {
     Frame {
         kind: Kind::HardState,
         group,

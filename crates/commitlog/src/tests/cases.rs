@@ -399,3 +399,40 @@ fn released_entries_leave_the_memory_once_durable() {
     assert!(bench.log.cached(G, Index(1)).is_none());
     assert_eq!(bench.log.stats().cache_bytes, 0);
 }
+
+#[test]
+fn payload_pages_that_pretend_to_be_flushes_do_not_count_without_the_salt() {
+    for salted in [false, true] {
+        let mut bench = Bench::new(small_config());
+        let mut index = 0;
+        while bench.log.tail.first == bench.log.tail.first_before || bench.log.tail.first_before == 0 {
+            index += 1;
+            bench.append(index, &[1; 5000]);
+            bench.settle();
+        }
+        let tail = bench.log.tail;
+        let salt = if salted { tail.salt } else { 0 };
+        let header = crate::flush::FlushHeader {
+            generation: tail.link.generation,
+            number: 1 << 40,
+            length: PAGE as u32,
+            head_length: 64,
+            ..Default::default()
+        };
+        let mut pages = Vec::new();
+        for page in 1..=9 {
+            let offset = tail.link.end + page * PAGE as u32;
+            pages.extend_from_slice(&header.encode(offset, salt).0);
+            pages.resize(page as usize * PAGE, 0);
+        }
+        bench.append(index + 1, &pages);
+        bench.settle();
+        assert_eq!(bench.log.tail.link.generation, tail.link.generation, "it went where it was meant for");
+        // The flush is torn: its header did not land.
+        let slot = tail.slot.unwrap();
+        let file = bench.disk.files.get_mut(&format!("shard-0/segment-{slot}.log")).unwrap();
+        file[tail.link.end as usize..][..512].fill(0);
+        let outcome = CommitLog::open(bench.config.clone(), &bench.disk);
+        assert_eq!(outcome.is_err(), salted);
+    }
+}

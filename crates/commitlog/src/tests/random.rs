@@ -40,3 +40,12 @@ fn a_flipped_bit_is_reported_or_harmless() {
     let sum = run(20_000..20_600, FLIPS);
     assert!(sum.damage_found > 100, "damage was found {} times", sum.damage_found);
 }
+
+#[test]
+#[ignore = "takes minutes; for changes of recovery and of the law of reuse"]
+fn many_more_seeds() {
+    run(100_000..120_000, CRASHES);
+    run(200_000..210_000, FAILURES);
+    run(300_000..310_000, FLIPS);
+    run(400_000..400_300, Mix { steps: 10_000, ..FLIPS });
+}
