@@ -18,6 +18,10 @@ impl Session {
         let ids = ids_of(payload);
         let result = if phase != Phase::Idle {
             Err(misplaced(phase))
+        } else if let [0, 60, 0, 80, tag @ .., multiple] = payload
+            && let Ok(tag) = <[u8; 8]>::try_from(tag)
+        {
+            self.settle(lane, u64::from_be_bytes(tag), multiple & 1 == 1, Outcome::Accept)
         } else if ids == (60, 40) {
             self.publish_begins(lane, payload)
         } else {

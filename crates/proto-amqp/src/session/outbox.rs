@@ -89,7 +89,8 @@ impl Session {
     pub(super) fn grant(&mut self, consumer: ConsumerId) {
         match self.grants.iter_mut().find(|(other, _)| *other == consumer) {
             Some((_, messages)) => *messages += 1,
-            None => self.grants.push((consumer, 1)),
+            None if self.consumers.contains_key(&consumer) => self.grants.push((consumer, 1)),
+            None => {}
         }
     }
 

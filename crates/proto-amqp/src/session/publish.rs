@@ -106,13 +106,44 @@ pub(super) struct Checked {
     wants_reply_queue: bool,
 }
 
+impl Checked {
+    /// Checks a property block of this user's and notes what it says.
+    #[inline]
+    fn read(&mut self, block: &[u8], user: &str, nesting_max: u8) -> Result<(), Fault> {
+        match !block.is_empty() && self.block == block {
+            true => Ok(()),
+            false => self.read_anew(block, user, nesting_max),
+        }
+    }
+
+    fn read_anew(&mut self, block: &[u8], user: &str, nesting_max: u8) -> Result<(), Fault> {
+        self.block.clear();
+        let properties = Properties::decode(block)?;
+        if let Some(fields) = properties.headers {
+            table::check_fields(fields, nesting_max)?;
+        }
+        properties.expiration.map_or(Ok(()), check_expiration)?;
+        if let Some(claimed) = properties.user_id.filter(|claimed| *claimed != user.as_bytes()) {
+            let claimed = String::from_utf8_lossy(claimed);
+            let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+            return Err(Fault::new(ReplyCode::PreconditionFailed, text));
+        }
+        self.priority = properties.priority.unwrap_or(0);
+        let timestamp_ms = properties.timestamp.and_then(|seconds| seconds.checked_mul(1000));
+        self.timestamp_ms = timestamp_ms.and_then(|ms| i64::try_from(ms).ok());
+        self.wants_reply_queue = properties.reply_to == Some(REPLY_TO.as_bytes());
+        if block.len() <= BLOCK_KEPT_MAX {
+            self.block.extend_from_slice(block);
+        }
+        Ok(())
+    }
+}
+
 impl Session {
     /// The message at the start of `rest`, if it is whole or worth waiting for; `None`: frame by frame, then.
     #[inline]
     pub(super) fn whole_publish<'i>(&mut self, rest: &'i [u8]) -> Option<(usize, Turn<'i>)> {
-        if *rest.first()? != frame::METHOD || rest.get(7..11)? != [0, 60, 0, 40] {
-            return None;
-        }
+        let [frame::METHOD, _, _, _, _, _, _, 0, 60, 0, 40] = *rest.first_chunk::<11>()? else { return None };
         let method = next_frame(rest, self.frame_max).ok()??;
         let lane = method.channel;
         let channel = self.channels.get_mut(&lane)?;
@@ -133,7 +164,8 @@ impl Session {
             (&[][..], head)
         } else {
             let behind = &rest[head..];
-            let is_split = behind.get(3..7).is_some_and(|length| length != (size as u32).to_be_bytes());
+            let length = |head: &[u8; 7]| u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
+            let is_split = behind.first_chunk::<7>().is_some_and(|head| length(head) != size);
             if is_split || size > self.frame_max || head > HEAD_MAX {
                 return None;
             }
@@ -143,52 +175,12 @@ impl Session {
             }
         };
         channel.memo.read(method.payload).ok()?;
-        self.check_block(content.properties).ok()?;
+        self.checked.read(content.properties, &self.user, self.limits.nesting_max).ok()?;
         if self.checked.wants_reply_queue {
             return None;
         }
-        let token = self.token(lane);
+        let token = channel.token();
         Some((used, Turn::Publish(lane, token, content.properties, body)))
-    }
-
-    /// The number of the publish that has just become whole, 0 without confirms.
-    fn token(&mut self, lane: u16) -> u64 {
-        let confirms = self.channels.get_mut(&lane).and_then(|channel| channel.confirms.as_mut());
-        confirms.map_or(0, |confirms| {
-            confirms.published += 1;
-            confirms.published
-        })
-    }
-
-    /// Checks a property block and notes what it says.
-    #[inline]
-    fn check_block(&mut self, block: &[u8]) -> Result<(), Fault> {
-        match !block.is_empty() && self.checked.block == block {
-            true => Ok(()),
-            false => self.check_block_anew(block),
-        }
-    }
-
-    fn check_block_anew(&mut self, block: &[u8]) -> Result<(), Fault> {
-        self.checked.block.clear();
-        let properties = Properties::decode(block)?;
-        if let Some(fields) = properties.headers {
-            table::check_fields(fields, self.limits.nesting_max)?;
-        }
-        properties.expiration.map_or(Ok(()), check_expiration)?;
-        if let Some(user) = properties.user_id.filter(|user| *user != self.user.as_bytes()) {
-            let user = String::from_utf8_lossy(user);
-            let text = format!("user_id property set to '{user}' but authenticated user was '{}'", self.user);
-            return Err(Fault::new(ReplyCode::PreconditionFailed, text));
-        }
-        self.checked.priority = properties.priority.unwrap_or(0);
-        let timestamp_ms = properties.timestamp.and_then(|seconds| seconds.checked_mul(1000));
-        self.checked.timestamp_ms = timestamp_ms.and_then(|ms| i64::try_from(ms).ok());
-        self.checked.wants_reply_queue = properties.reply_to == Some(REPLY_TO.as_bytes());
-        if block.len() <= BLOCK_KEPT_MAX {
-            self.checked.block.extend_from_slice(block);
-        }
-        Ok(())
     }
 
     /// `basic.publish` whose content comes frame by frame.
@@ -230,7 +222,7 @@ impl Session {
             let text = format!("message size {size} is larger than configured max size {limit}");
             return Err(Fault::new(ReplyCode::PreconditionFailed, text));
         }
-        self.check_block(header.properties)?;
+        self.checked.read(header.properties, &self.user, self.limits.nesting_max)?;
         let rewritten = match self.checked.wants_reply_queue {
             true => Some(self.with_reply_queue(lane, header.properties)?),
             false => None,
@@ -292,13 +284,8 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&lane) else { return Ok(()) };
         channel.content.phase = Phase::Whole;
         // Another channel's message may have been checked since this one's header came.
-        let block = std::mem::take(&mut channel.content.prefix);
-        let result = self.check_block(&block);
-        if let Some(channel) = self.channels.get_mut(&lane) {
-            channel.content.prefix = block;
-        }
-        result?;
-        let token = self.token(lane);
+        self.checked.read(&channel.content.prefix, &self.user, self.limits.nesting_max)?;
+        let token = channel.token();
         self.outbox.push_back(Due::Publish { lane: Lane(lane), token });
         Ok(())
     }
@@ -328,13 +315,16 @@ pub(super) fn misplaced(phase: Phase) -> Fault {
 /// that, `None` when it is something else.
 #[inline]
 fn expected(rest: &[u8], kind: u8, lane: u16, frame_max: usize) -> Option<Option<Frame<'_>>> {
-    let [c0, c1] = lane.to_be_bytes();
-    let head = [kind, c0, c1];
-    let seen = rest.len().min(3);
-    if rest[..seen] != head[..seen] {
-        return None;
+    match rest.first_chunk::<3>() {
+        Some([k, c0, c1]) if *k == kind && u16::from_be_bytes([*c0, *c1]) == lane => {
+            next_frame(rest, frame_max).ok()
+        }
+        Some(_) => None,
+        None => {
+            let [c0, c1] = lane.to_be_bytes();
+            [kind, c0, c1].starts_with(rest).then_some(None)
+        }
     }
-    next_frame(rest, frame_max).ok()
 }
 
 /// Milliseconds as text.
@@ -351,6 +341,15 @@ fn check_expiration(text: &[u8]) -> Result<(), Fault> {
 }
 
 impl Channel {
+    /// The number of the publish that has just become whole, 0 without confirms.
+    #[inline]
+    fn token(&mut self) -> u64 {
+        self.confirms.as_mut().map_or(0, |confirms| {
+            confirms.published += 1;
+            confirms.published
+        })
+    }
+
     /// Whether a message is under way.
     pub(super) fn is_assembling(&self) -> bool {
         self.content.phase != Phase::Idle

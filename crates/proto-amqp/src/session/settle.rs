@@ -122,7 +122,7 @@ impl Session {
 
     fn settle_held(&mut self, lane: u16, held: &Held, outcome: Outcome) {
         outbox::settle(&mut self.outbox, Lane(lane), held, outcome);
-        if let Some(consumer) = held.grants.filter(|consumer| self.consumers.contains_key(consumer)) {
+        if let Some(consumer) = held.grants {
             self.grant(consumer);
         }
     }
