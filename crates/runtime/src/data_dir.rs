@@ -153,7 +153,8 @@ impl DataDir {
     fn write(&self, node: &NodeFile) -> Result<(), String> {
         let path = self.path.join("node");
         let told = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
-        let text = toml::to_string(node).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        let text =
+            toml::to_string(node).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         let unfinished = self.path.join("node.tmp");
         let mut file = std::fs::File::create(&unfinished).map_err(told)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(told)?;
@@ -202,7 +203,9 @@ mod tests {
         let scratch = Scratch::new();
         let dir = DataDir::lock(&scratch.path).expect("free");
         let node = scratch.path.join("node");
-        for (text, complaint) in [("version = 2\nnew = true\n", "newer waystation (format 2"), ("version =", "damaged")] {
+        for (text, complaint) in
+            [("version = 2\nnew = true\n", "newer waystation (format 2"), ("version =", "damaged")]
+        {
             std::fs::write(&node, text).expect("written");
             let refusal = dir.begin_start(None, None).expect_err("refused");
             assert!(refusal.contains(complaint), "{refusal}");

@@ -8,7 +8,8 @@ use crate::config::LogFormat;
 
 /// Sends everything the node logs to stderr. Only the first call of a process has an effect.
 pub fn start(format: LogFormat) {
-    let lines = tracing_subscriber::fmt().with_max_level(Level::INFO).with_writer(io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_max_level(Level::INFO).with_writer(io::stderr).with_target(false);
     // A process that logs elsewhere already (a test that runs several nodes) keeps doing so.
     let _ = match format {
         LogFormat::Text => lines.with_ansi(false).try_init(),

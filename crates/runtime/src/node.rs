@@ -157,7 +157,12 @@ impl Node {
         Ok(())
     }
 
-    fn start_shards<C: Calls>(&mut self, config: &Config, file: &NodeFile, calls: Arc<C>) -> Result<(), String> {
+    fn start_shards<C: Calls>(
+        &mut self,
+        config: &Config,
+        file: &NodeFile,
+        calls: Arc<C>,
+    ) -> Result<(), String> {
         let clock = Clock::start();
         let pool = Pool::default();
         let files = Arc::new(Files::new(self._data_dir.path(), calls, pool.clone()));
@@ -204,10 +209,11 @@ impl Node {
         bound: Vec<Bound>,
         signals: Signals,
     ) -> Result<Vec<Bound>, Failure> {
-        let (side, others): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| bound.scheme == Scheme::Http);
-        let listeners = side.into_iter().map(Bound::open).collect::<Result<_, _>>().map_err(Failure::Address)?;
-        let front =
-            Front { node: file.node(), phase: self.phase.clone(), mailboxes: self.mailboxes.clone() };
+        let (side, others): (Vec<_>, Vec<_>) =
+            bound.into_iter().partition(|bound| bound.scheme == Scheme::Http);
+        let listeners =
+            side.into_iter().map(Bound::open).collect::<Result<_, _>>().map_err(Failure::Address)?;
+        let front = Front { node: file.node(), phase: self.phase.clone(), mailboxes: self.mailboxes.clone() };
         let watched = signals == Signals::Watched;
         let door = SideDoor::start(listeners, Arc::new(front), &self.notices, watched);
         self.side_door = Some(door.map_err(Failure::Halted)?);

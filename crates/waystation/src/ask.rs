@@ -68,7 +68,8 @@ impl Status {
         if answer.code != 200 {
             return Err(strange(format!("answered with HTTP {}", answer.code)));
         }
-        let status = serde_json::from_str(&answer.body).map_err(|error| strange(format!("no JSON: {error}")))?;
+        let status =
+            serde_json::from_str(&answer.body).map_err(|error| strange(format!("no JSON: {error}")))?;
         match self.output {
             Output::Table => print!("{}", show::table(&status)),
             Output::Json => println!("{}", answer.body),
@@ -86,9 +87,13 @@ struct Answer {
 
 fn get(url: &str, path: &str) -> Result<Answer, Failure> {
     let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let authority = authority.ok_or_else(|| failure(exit::USAGE, format!("'{url}' does not begin with http://")))?;
+    let authority =
+        authority.ok_or_else(|| failure(exit::USAGE, format!("'{url}' does not begin with http://")))?;
     let unreachable = |error: std::io::Error| {
-        failure(exit::UNAVAILABLE, format!("cannot reach {url}: {error}; is the node running, and is this its HTTP address?"))
+        failure(
+            exit::UNAVAILABLE,
+            format!("cannot reach {url}: {error}; is the node running, and is this its HTTP address?"),
+        )
     };
     let text = exchange(authority, path).map_err(unreachable)?;
     parse(&text).ok_or_else(|| failure(exit::FAILED, format!("{url} does not answer in HTTP")))

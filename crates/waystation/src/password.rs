@@ -7,6 +7,9 @@ use crate::exit::{self, Failure, failure};
 /// Longest password taken, in bytes.
 const LONGEST: u64 = 1024;
 
+/// Rounds of hashing: about a tenth of a second per attempt for whoever has stolen the file.
+const ITERATIONS: u32 = 210_000;
+
 /// Reads the password and prints its hash.
 pub fn run() -> Result<(), Failure> {
     let unusable = |message: String| failure(exit::FAILED, message);
@@ -27,6 +30,6 @@ pub fn run() -> Result<(), Failure> {
     if got != Ok(salt.len()) {
         return Err(unusable("cannot get random numbers for the salt".into()));
     }
-    println!("{}", auth::hash(password.as_bytes(), &salt));
+    println!("{}", auth::hash(password.as_bytes(), &salt, ITERATIONS));
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-const COLUMNS: [&str; 8] = ["vhost", "name", "ready", "unacked", "consumers", "published", "delivered", "settled"];
+const COLUMNS: [&str; 8] =
+    ["vhost", "name", "ready", "unacked", "consumers", "published", "delivered", "settled"];
 
 /// The status for a person.
 pub fn table(status: &Value) -> String {
@@ -22,8 +23,9 @@ pub fn table(status: &Value) -> String {
             let _ = writeln!(text, "  {name:<32} {value}");
         }
     }
-    let queues: Vec<Vec<String>> =
-        items(&status["queues"]).map(|queue| COLUMNS.iter().map(|name| plain(&queue[*name])).collect()).collect();
+    let queues: Vec<Vec<String>> = items(&status["queues"])
+        .map(|queue| COLUMNS.iter().map(|name| plain(&queue[*name])).collect())
+        .collect();
     if !queues.is_empty() {
         text.push('\n');
         rows(&mut text, &queues);

@@ -139,7 +139,8 @@ pub fn overlay(table: &mut Table, variable: &str, text: &str) -> Result<(), Stri
 /// A value as TOML writes it, else the text itself; addresses may also be separated by commas.
 fn value_of(path: &[String], text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    let value = parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()));
+    let value =
+        parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()));
     match (path, &value) {
         ([key], Value::String(list)) if key == "listen" => {
             Value::Array(list.split(',').map(|url| Value::String(url.trim().to_owned())).collect())

@@ -24,7 +24,9 @@ pub fn unknown(table: &Table, known: &[Known]) -> Option<String> {
             _ => Vec::new(),
         };
         let mut below = tables.into_iter().flat_map(Table::keys);
-        if let Some(stranger) = below.find(|key| !found.below.is_empty() && !found.below.contains(&key.as_str())) {
+        if let Some(stranger) =
+            below.find(|key| !found.below.is_empty() && !found.below.contains(&key.as_str()))
+        {
             return Some(told(&format!("{key}.{stranger}"), stranger, found.below, &[]));
         }
     }

@@ -66,7 +66,9 @@ impl FromStr for Listen {
             Some(port) => format!("127.0.0.1:{port}"),
             None => rest.to_owned(),
         };
-        let address = rest.parse().map_err(|_| wrong(format!("'{rest}' is not an IP address with a port; {example}")))?;
+        let address = rest
+            .parse()
+            .map_err(|_| wrong(format!("'{rest}' is not an IP address with a port; {example}")))?;
         Ok(Listen { scheme, address })
     }
 }

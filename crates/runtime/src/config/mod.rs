@@ -56,10 +56,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             data_dir: PathBuf::from("waystation-data"),
-            listen: vec![
-                Listen::loopback(Scheme::Amqp, 5672),
-                Listen::loopback(Scheme::Http, 15672),
-            ],
+            listen: vec![Listen::loopback(Scheme::Amqp, 5672), Listen::loopback(Scheme::Http, 15672)],
             shards: None,
             groups: None,
             segment_bytes: SEGMENT_BYTES,
@@ -169,7 +166,9 @@ impl Config {
 
     fn check_listen(&self) -> Result<(), String> {
         if self.listen.is_empty() {
-            return Err("nothing to listen on: give at least one address, for example amqp://127.0.0.1:5672".into());
+            return Err(
+                "nothing to listen on: give at least one address, for example amqp://127.0.0.1:5672".into()
+            );
         }
         let guest_only = self.users == [guest()];
         for (at, listen) in self.listen.iter().enumerate() {
@@ -191,7 +190,7 @@ impl Config {
 
 /// The user of a node that has none configured.
 fn guest() -> User {
-    User { name: "guest".into(), password_hash: "plain$6775657374".into(), loopback_only: true }
+    User { name: "guest".into(), password_hash: auth::plain(b"guest"), loopback_only: true }
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ fn guest_alone_is_never_reachable_from_other_machines() {
     let open = "listen = [\"amqp://0.0.0.0:5672\"]";
     let refusal = refusal(open);
     assert!(refusal.contains("amqp://0.0.0.0:5672") && refusal.contains("hash-password"), "{refusal}");
-    let config = read(&format!("{open}\n[[users]]\nname = \"app\"\npassword_hash = \"{HASH}\"")).expect("valid");
+    let config =
+        read(&format!("{open}\n[[users]]\nname = \"app\"\npassword_hash = \"{HASH}\"")).expect("valid");
     assert_eq!(config.users.len(), 1, "guest is gone");
 }
 

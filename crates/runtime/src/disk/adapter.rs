@@ -73,7 +73,8 @@ impl<C: Calls> Adapter<C> {
         mailbox: &Arc<Mailbox>,
         notices: &Notices,
     ) -> Result<Adapter<C>, String> {
-        let lane = |what: &str| Lane::start(&format!("{name}-{what}"), files.clone(), mailbox.clone(), notices);
+        let lane =
+            |what: &str| Lane::start(&format!("{name}-{what}"), files.clone(), mailbox.clone(), notices);
         Ok(Adapter {
             log: lane("log")?,
             background: lane("files")?,

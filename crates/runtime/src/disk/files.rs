@@ -286,7 +286,13 @@ impl<C: Calls> Disk for Files<C> {
 }
 
 /// Where the next write begins: slice and place in it, after `written` bytes counted from the start of slice `at`.
-fn advanced(slices: &[&[u8]], mut at: usize, mut written: usize, empty: bool, filled: usize) -> (usize, usize) {
+fn advanced(
+    slices: &[&[u8]],
+    mut at: usize,
+    mut written: usize,
+    empty: bool,
+    filled: usize,
+) -> (usize, usize) {
     if empty {
         return (at + filled, 0);
     }
@@ -351,7 +357,8 @@ fn takes_direct_writes(root: &Path) -> bool {
         | rustix::fs::OFlags::DSYNC
         | rustix::fs::OFlags::CLOEXEC;
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    let written = rustix::fs::open(&path, flags, mode).and_then(|fd| rustix::io::pwrite(fd, page.padded(), 0));
+    let written =
+        rustix::fs::open(&path, flags, mode).and_then(|fd| rustix::io::pwrite(fd, page.padded(), 0));
     // The probe is an unfinished file by name: if it stays, the next start removes it.
     let _ = std::fs::remove_file(&path);
     written == Ok(PAGE)

@@ -189,7 +189,11 @@ fn one_failed_sync_ends_all_writing_and_is_never_repeated() {
         assert!(refused.contains("earlier failure") && refused.contains("not synced"), "{refused}");
     }
     assert_eq!(calls.asked(), [""; 0], "nothing was even tried");
-    assert_eq!(bytes_of(files.perform(&read(7, "a", 0, 3))), b"one", "reading goes on; the old content stands");
+    assert_eq!(
+        bytes_of(files.perform(&read(7, "a", 0, 3))),
+        b"one",
+        "reading goes on; the old content stands"
+    );
 }
 
 #[test]
@@ -229,7 +233,6 @@ struct Bench {
     adapter: Adapter<Watched>,
     mailbox: Arc<Mailbox>,
     done: Vec<DiskDone>,
-    calls: Arc<Watched>,
     pool: Pool,
     _scratch: Scratch,
 }
@@ -237,13 +240,12 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let scratch = Scratch::new();
-        let calls = Arc::new(Watched::default());
         let pool = Pool::default();
-        let files = Arc::new(Files::new(&scratch.path, calls.clone(), pool.clone()));
+        let files = Arc::new(Files::new(&scratch.path, Arc::new(Watched::default()), pool.clone()));
         let mailbox = Arc::new(Mailbox::new().expect("a mailbox"));
         let (notices, _) = std::sync::mpsc::channel();
         let adapter = Adapter::start("test", files, &mailbox, &notices).expect("threads");
-        Bench { adapter, mailbox, done: Vec::new(), calls, pool, _scratch: scratch }
+        Bench { adapter, mailbox, done: Vec::new(), pool, _scratch: scratch }
     }
 
     fn inline(&mut self) -> bool {

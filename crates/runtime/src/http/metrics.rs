@@ -31,7 +31,12 @@ struct Figures {
 /// The text of everything the shards and the process say of themselves.
 pub fn encode(ready: bool, statuses: &[Option<Status>]) -> Result<String, fmt::Error> {
     let mut figures = Figures { cpu_seconds: cpu_seconds(), ..Figures::default() };
-    figures.gauge("waystation_ready", "Whether clients can be served", Vec::new(), f64::from(u8::from(ready)));
+    figures.gauge(
+        "waystation_ready",
+        "Whether clients can be served",
+        Vec::new(),
+        f64::from(u8::from(ready)),
+    );
     if let Some(bytes) = resident_bytes() {
         figures.gauge("process_resident_memory_bytes", "Resident memory size in bytes", Vec::new(), bytes);
     }
@@ -90,13 +95,7 @@ impl Figures {
     }
 }
 
-fn add<T>(
-    families: &mut BTreeMap<String, Family<T>>,
-    name: &str,
-    help: &str,
-    labels: Labels,
-    value: T,
-) {
+fn add<T>(families: &mut BTreeMap<String, Family<T>>, name: &str, help: &str, labels: Labels, value: T) {
     let family = families
         .entry(name.to_owned())
         .or_insert_with(|| Family { help: help.to_owned(), values: Vec::new() });
@@ -152,7 +151,13 @@ mod tests {
 
     #[test]
     fn every_figure_has_its_name_labels_and_value() {
-        let queue = QueueStatus { vhost: "/".into(), name: "a \"b\"".into(), ready: 3, published: 7, ..QueueStatus::default() };
+        let queue = QueueStatus {
+            vhost: "/".into(),
+            name: "a \"b\"".into(),
+            ready: 3,
+            published: 7,
+            ..QueueStatus::default()
+        };
         let status = Status {
             counters: vec![("confirmed_total", 5), ("syncs", 2)],
             gauges: vec![("connections", 4.0)],
@@ -173,7 +178,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
-        assert!(text.contains("process_cpu_seconds_total ") && text.contains("process_resident_memory_bytes "));
+        assert!(
+            text.contains("process_cpu_seconds_total ") && text.contains("process_resident_memory_bytes ")
+        );
         assert_eq!(text.matches("# TYPE waystation_confirmed counter").count(), 1);
     }
 }

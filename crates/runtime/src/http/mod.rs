@@ -4,8 +4,8 @@
 //! has no other way into them.
 
 mod metrics;
-mod phase;
 mod pages;
+mod phase;
 mod signals;
 
 use std::net::TcpListener;

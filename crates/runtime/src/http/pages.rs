@@ -102,7 +102,8 @@ async fn live(State(front): State<Arc<Front>>) -> Response {
     };
     match dead {
         false => "alive\n".into_response(),
-        true => (StatusCode::SERVICE_UNAVAILABLE, format!("a shard has not answered for {LIVENESS:?}\n")).into_response(),
+        true => (StatusCode::SERVICE_UNAVAILABLE, format!("a shard has not answered for {LIVENESS:?}\n"))
+            .into_response(),
     }
 }
 
@@ -130,8 +131,10 @@ async fn status(State(front): State<Arc<Front>>) -> axum::Json<Value> {
     let mut queues = Vec::new();
     for (shard, status) in statuses.into_iter().enumerate() {
         let status = status.unwrap_or_default();
-        let counters: Map<String, Value> = status.counters.iter().map(|(name, n)| (name.to_string(), json!(n))).collect();
-        let gauges: Map<String, Value> = status.gauges.iter().map(|(name, n)| (name.to_string(), json!(n))).collect();
+        let counters: Map<String, Value> =
+            status.counters.iter().map(|(name, n)| (name.to_string(), json!(n))).collect();
+        let gauges: Map<String, Value> =
+            status.gauges.iter().map(|(name, n)| (name.to_string(), json!(n))).collect();
         shards.push(json!({ "shard": shard, "ready": status.ready, "counters": counters, "gauges": gauges }));
         queues.extend(status.queues);
     }

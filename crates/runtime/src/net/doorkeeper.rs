@@ -52,7 +52,8 @@ impl Doorkeeper {
     ) -> Result<Doorkeeper, String> {
         let poller = Poller::new().map_err(|error| format!("cannot watch the listeners: {error}"))?;
         let bell = Arc::new(Mailbox::new()?);
-        let keeper = Keeper { doors, shards, admission, poller, bell: bell.clone(), turn: 0, told_full: false };
+        let keeper =
+            Keeper { doors, shards, admission, poller, bell: bell.clone(), turn: 0, told_full: false };
         keeper.watch(true).map_err(|error| format!("cannot watch the listeners: {error}"))?;
         let thread = spawn("doorkeeper", notices, move || keeper.run())?;
         Ok(Doorkeeper { bell, thread: Some(thread) })
@@ -157,7 +158,9 @@ impl Keeper {
 
     /// Descriptors or memory ran out: trying again at once would only spin.
     fn pause(&mut self, error: &io::Error) {
-        tracing::error!("cannot accept connections for now: {error}; raise the limit of open files (ulimit -n)");
+        tracing::error!(
+            "cannot accept connections for now: {error}; raise the limit of open files (ulimit -n)"
+        );
         let mut ignored = Vec::new();
         let unwatched = Interest::default();
         for (token, (_, listener)) in self.doors.iter().enumerate() {

@@ -92,7 +92,10 @@ impl<C: Calls> ShardLoop<C> {
         let mut busy = true;
         while !self.stopped {
             if let Err(error) = self.wait(busy, now) {
-                self.notify(Notice::Halt(format!("shard {} cannot wait for sockets: {error}", self.parts.id)));
+                self.notify(Notice::Halt(format!(
+                    "shard {} cannot wait for sockets: {error}",
+                    self.parts.id
+                )));
                 return;
             }
             now = self.parts.clock.now();
