@@ -30,6 +30,8 @@ impl CommitLog {
         let before = entry.checkpoints.back().map_or(entry.index, |waiting| waiting.index);
         assert!(index >= before, "a checkpoint does not go back");
         let known = index == entry.index || entry.at(index).is_some_and(|at| at.term == term);
+        // A wrong term for an entry that is committed would throw the log away by mistake.
+        assert!(known || index > entry.hard_state.commit, "a committed entry has one term");
         let jump = !known || entry.jumping;
         entry.jumping = jump;
         entry.bytes_since = 0;
