@@ -93,7 +93,7 @@ pub struct Session {
     outbox: VecDeque<Due>,
     /// What the last request borrows from.
     lent: Option<Due>,
-    grants: Vec<(ConsumerId, u32)>,
+    grants: VecDeque<(ConsumerId, u32)>,
     /// Channels whose answer has come and whose parked frames go on.
     replaying: VecDeque<u16>,
     /// Channels with confirms to be sent in [`Session::flush`].
@@ -125,7 +125,7 @@ impl Session {
             consumers_ever: 0,
             outbox: VecDeque::new(),
             lent: None,
-            grants: Vec::new(),
+            grants: VecDeque::new(),
             replaying: VecDeque::new(),
             confirming: Vec::new(),
             partial: 0,
@@ -188,12 +188,12 @@ impl Session {
         self.stage == Stage::Open
     }
 
-    /// The user this connection logged in as; empty before that.
+    /// The user this connection named at its login; empty before that.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The virtual host it is in; empty before that.
+    /// The virtual host it asked to enter; empty before that.
     pub fn vhost(&self) -> &str {
         &self.vhost
     }

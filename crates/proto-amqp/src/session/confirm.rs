@@ -43,11 +43,18 @@ impl Confirms {
                 self.join();
             } else {
                 (first..=last).for_each(|token| put_answer(channel, token, false, taken, out));
-                self.early.insert(first, last);
+                self.note_early(first, last);
             }
         }
         due.clear();
         self.due = due;
+    }
+
+    fn note_early(&mut self, first: u64, last: u64) {
+        match self.early.range_mut(..first).next_back() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => drop(self.early.insert(first, last)),
+        }
     }
 
     fn join(&mut self) {

@@ -9,8 +9,8 @@ use model::{Delivered, Item, OwnedRecord, Record};
 use super::Session;
 use super::channel::{Channel, State};
 use super::settle::Held;
-use crate::wire::frame::{self, END, OVERHEAD};
-use crate::wire::{Method, ReplyCode, content, properties, table};
+use crate::wire::frame::{self, BODY, END, HEADER, METHOD, OVERHEAD};
+use crate::wire::{Method, ReplyCode, content, properties};
 
 /// Bodies from this size on are shared, not copied.
 const SHARE_MIN: usize = 16 << 10;
@@ -26,11 +26,17 @@ impl Session {
         if channel.state != State::Open {
             return;
         }
+        let small_max = (SHARE_MIN - 1).min(self.frame_max - OVERHEAD);
         for item in &delivered.items {
             let Some(record) = record_at(&delivered.block, item) else { continue };
             let tag = channel.take_tag();
             put_deliver(out.tail(), lane, &consumer.head, tag, item.redelivered, &record);
-            put_message(out, lane, &record, item.count, &delivered.block, self.frame_max);
+            match record.body {
+                Some(body) if item.count == 0 && (1..=small_max).contains(&body.len()) => {
+                    put_small(out.tail(), lane, record.prefix, body);
+                }
+                _ => put_message(out, lane, &record, item.count, &delivered.block, self.frame_max),
+            }
             if !consumer.no_ack {
                 let grants = consumer.is_bounded.then_some(delivered.consumer);
                 channel.unacked.push(Held { tag, queue: delivered.queue, seq: item.seq, grants });
@@ -88,15 +94,30 @@ fn record_at<'a>(block: &'a Block, item: &Item) -> Option<Record<'a>> {
 
 #[inline]
 fn put_deliver(out: &mut Vec<u8>, lane: u16, head: &[u8], tag: u64, redelivered: bool, record: &Record<'_>) {
-    let names = record.exchange.len().min(255) + record.routing_key.len().min(255);
-    let size = head.len() + 8 + 1 + 2 + names;
+    let short = |text: &'_ str| text.len().min(255);
+    let (exchange, key) = (short(record.exchange), short(record.routing_key));
+    let size = head.len() + 8 + 1 + 2 + exchange + key;
     out.reserve(size + record.prefix.len() + 64 + record.body.map_or(0, |body| body.len().min(SHARE_MIN)));
-    frame::put_head(out, frame::METHOD, lane, size);
+    frame::put_head(out, METHOD, lane, size);
     out.put(head);
     let [t0, t1, t2, t3, t4, t5, t6, t7] = tag.to_be_bytes();
-    out.put(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(redelivered)]);
-    table::put_short(out, record.exchange.as_bytes());
-    table::put_short(out, record.routing_key.as_bytes());
+    out.put(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(redelivered), exchange as u8]);
+    out.put(&record.exchange.as_bytes()[..exchange]);
+    out.put_u8(key as u8);
+    out.put(&record.routing_key.as_bytes()[..key]);
+    out.put_u8(END);
+}
+
+/// Header and body of a message whose body is one frame: what is fixed between them is written at once.
+#[inline]
+fn put_small(out: &mut Vec<u8>, lane: u16, prefix: &[u8], body: &[u8]) {
+    let [c0, c1] = lane.to_be_bytes();
+    let [h0, h1, h2, h3] = ((content::FIXED + prefix.len()) as u32).to_be_bytes();
+    let [b0, b1, b2, b3] = (body.len() as u32).to_be_bytes();
+    out.put(&[HEADER, c0, c1, h0, h1, h2, h3, 0, 60, 0, 0, 0, 0, 0, 0, b0, b1, b2, b3]);
+    out.put(prefix);
+    out.put(&[END, BODY, c0, c1, b0, b1, b2, b3]);
+    out.put(body);
     out.put_u8(END);
 }
 
@@ -121,11 +142,26 @@ fn put_message(
     // The body is a part of the block, so the distance of their first bytes is its place.
     let start = (body.as_ptr() as usize).wrapping_sub(block.as_slice().as_ptr() as usize);
     for (part, at) in body.chunks(frame_max - OVERHEAD).zip((start..).step_by(frame_max - OVERHEAD)) {
-        frame::put_head(out.tail(), frame::BODY, lane, part.len());
+        frame::put_head(out.tail(), BODY, lane, part.len());
         match part.len() < SHARE_MIN {
             true => out.tail().put(part),
             false => out.share(block, at..at + part.len()),
         }
         out.tail().put_u8(END);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_writes_the_same_bytes() {
+        for (prefix, body) in [(&[0x10, 0, 2][..], &[1u8; 16][..]), (&[0, 0], &[7; 9000])] {
+            let (mut short, mut long) = (Vec::new(), Vec::new());
+            put_small(&mut short, 300, prefix, body);
+            content::put_content(&mut long, 300, prefix, body, 65_536);
+            assert_eq!(short, long);
+        }
     }
 }

@@ -7,6 +7,7 @@ use base::SendBuffer;
 use model::Lane;
 
 use super::channel::{Channel, State};
+use super::outbox::Due;
 use super::{Session, Stage};
 use crate::map::Fault;
 use crate::wire::frame::{self, END, FrameError, HEARTBEAT};
@@ -136,7 +137,7 @@ impl Session {
             && self.stage == Stage::Open
             && self.replaying.is_empty()
             && self.outbox.len() < GATHERED_MAX
-            && self.outbox.iter().all(|due| matches!(due, super::Due::Settle { .. }))
+            && matches!(self.outbox.back(), None | Some(Due::Settle { .. }))
     }
 
     /// Lets parked frames go on until a request is due; returns whether one is.
@@ -203,6 +204,9 @@ impl Session {
         {
             if self.parked + frame.len() > self.limits.partial_bytes_max / 2 {
                 return Taken::NotYet;
+            }
+            if channel.replayed > channel.parked.len() / 2 {
+                channel.parked.drain(..std::mem::take(&mut channel.replayed));
             }
             frame::put_frame(&mut channel.parked, frame.kind, lane, frame.payload);
             self.parked += frame.len();

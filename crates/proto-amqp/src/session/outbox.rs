@@ -11,6 +11,9 @@ use super::settle::Held;
 use super::{Session, Step};
 use crate::wire::properties;
 
+/// Grants that a further one may join.
+const JOINED_MAX: usize = 16;
+
 /// A request that owns its texts.
 #[derive(Debug)]
 pub(super) enum Due {
@@ -87,9 +90,10 @@ impl Session {
 
     /// Notes that a consumer may be sent one more message, once the settlements due have gone.
     pub(super) fn grant(&mut self, consumer: ConsumerId) {
-        match self.grants.iter_mut().find(|(other, _)| *other == consumer) {
+        // Only the latest ones are looked through: joining them saves requests, and need not be perfect.
+        match self.grants.iter_mut().rev().take(JOINED_MAX).find(|(other, _)| *other == consumer) {
             Some((_, messages)) => *messages += 1,
-            None if self.consumers.contains_key(&consumer) => self.grants.push((consumer, 1)),
+            None if self.consumers.contains_key(&consumer) => self.grants.push_back((consumer, 1)),
             None => {}
         }
     }
@@ -109,7 +113,7 @@ impl Session {
     /// The next request due; there must be one.
     pub(super) fn lend(&mut self) -> Request<'_> {
         let Some(due) = self.outbox.pop_front() else {
-            let (consumer, messages) = self.grants.remove(0);
+            let (consumer, messages) = self.grants.pop_front().expect("something is due");
             return Request::Grant { consumer, messages };
         };
         self.lent = Some(due);
