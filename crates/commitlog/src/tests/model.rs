@@ -414,14 +414,15 @@ impl Driver {
         let used: Vec<usize> = (0..content.len()).filter(|at| content[*at] != 0).collect();
         let at = if used.is_empty() { 0 } else { *self.prng.pick(&used) };
         content[at] ^= 1 << self.prng.below(8);
-        let last = self.disk.last_write.clone();
-        let in_last = last.is_none_or(|(file, offset, _)| file == name && at as u64 >= offset);
+        // What stands there cannot be told from a torn flush, unless a later one proves it.
+        let last = &self.disk.last_writes;
+        let in_last =
+            last.is_empty() || last.iter().any(|(file, offset)| *file == name && at as u64 >= *offset);
         match CommitLog::open(self.config.clone(), &disk) {
             Ok((log, recovered)) => {
                 let log = std::mem::replace(&mut self.log, log);
                 let intact = std::mem::replace(&mut self.disk, disk);
                 let before = self.groups.clone();
-                // The last flush cannot be told from one that was torn.
                 if !in_last {
                     self.check(&recovered, true);
                 }

@@ -14,8 +14,8 @@ pub struct VirtualDisk {
     pub files: BTreeMap<String, Vec<u8>>,
     pub under_way: VecDeque<DiskOp>,
     pub pool: Pool,
-    /// Where the last completed write went.
-    pub last_write: Option<(String, u64, u64)>,
+    /// Where the last completed write went, and the one that a crash interrupted after it.
+    pub last_writes: Vec<(String, u64)>,
 }
 
 pub fn id_of(op: &DiskOp) -> OpId {
@@ -71,7 +71,7 @@ impl VirtualDisk {
                 assert!(offset.is_multiple_of(4096) && bytes.len().is_multiple_of(4096));
                 let content = self.files.get_mut(&*file).expect("a file that exists");
                 content[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
-                self.last_write = Some((file.to_string(), offset, bytes.len() as u64));
+                self.last_writes = vec![(file.to_string(), offset)];
             }
             DiskOp::Read { file, offset, bytes, .. } => {
                 assert!(offset.is_multiple_of(4096));
@@ -122,6 +122,7 @@ impl VirtualDisk {
             DiskOp::Write { file, offset, blocks, .. } => {
                 let bytes = bytes_of(&blocks);
                 let content = self.files.get_mut(&*file).expect("a file that exists");
+                self.last_writes.push((file.to_string(), offset));
                 let style = prng.below(5);
                 let sectors = (bytes.len() / SECTOR) as u64;
                 let some = prng.below(sectors);
