@@ -141,6 +141,8 @@ impl<'a> Drive<'a> {
             if self.advance(now_ns) {
                 return Ok(self.outcome());
             }
+            // Read again: moving on may have taken long, and what is sent now is not to be stamped as sent before.
+            let now_ns = self.now_ns();
             self.send(now_ns)?;
             self.wait(now_ns)?;
             let now_ns = self.now_ns();
@@ -330,7 +332,8 @@ impl<'a> Drive<'a> {
         }
         Outcome {
             begin: self.begin,
-            stopped: self.stopped,
+            // A count of messages is measured until they have all arrived, a time until it is over.
+            stopped: if matches!(plan.until, Until::Published(_)) { end } else { self.stopped },
             end,
             confirm: self.confirm,
             delivery: self.delivery,

@@ -32,6 +32,7 @@ fn an_honest_server_is_found_without_flaws() {
     let report = run(&plan(None)).unwrap();
     assert_eq!((report.published_in_all, report.delivered_in_all), (500, 500));
     assert_eq!((report.confirmed_in_all, report.flaws), (500, Flaws::default()));
+    assert_eq!((report.published, report.confirmed, report.delivered, report.backlog), (500, 500, 500, 0));
     assert!(report.confirm.unwrap().p50 > 0.0 && report.delivery.unwrap().p50 > 0.0);
     assert_eq!(report.server.unwrap(), std::process::id().to_string());
 }
