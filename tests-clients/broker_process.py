@@ -99,8 +99,8 @@ class Broker:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, timeout=20.0):
-        """SIGTERM; the exit status."""
+    def stop(self, timeout=40.0):
+        """SIGTERM; the exit status. The broker promises to end within thirty seconds, whatever its clients do."""
         if self.alive():
             self.process.send_signal(signal.SIGTERM)
         try:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -150,9 +149,7 @@ def test_sigterm_stops_cleanly_and_keeps_everything(tmp_path):
         channel.confirm_delivery()
         for number in range(20):
             channel.basic_publish("", "kept", str(number).encode(), pika.BasicProperties(delivery_mode=2))
-        begun = time.monotonic()
         assert broker.stop() == 0
-        assert time.monotonic() - begun < 10
     with Broker(tmp_path / "data") as broker:
         connection = pika.BlockingConnection(pika.ConnectionParameters(*broker.amqp))
         channel = connection.channel()

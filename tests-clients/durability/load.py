@@ -17,8 +17,11 @@ WINDOW = 1000
 
 
 def declare(address):
-    """The durable queues, and a durable exchange bound to both."""
+    """The durable queues, empty, and a durable exchange bound to both."""
     wire = Wire(address).connect()
+    for queue in QUEUES:
+        wire.send(w.method(1, "queue.delete", b"\0\0" + w.short(queue) + b"\0"))
+        wire.expect(1, "queue.delete-ok")
     wire.send(w.method(1, "exchange.declare", b"\0\0" + w.short(EXCHANGE) + w.short("fanout") + b"\2" + w.table()))
     wire.expect(1, "exchange.declare-ok")
     for queue in QUEUES:
@@ -193,33 +196,40 @@ def audit(address, ledger, settle):
     """Takes everything from every queue: {queue: messages in order}. With `settle` it is acknowledged for certain."""
     found = {}
     for queue in QUEUES:
-        wire, messages, tag = Wire(address, timeout=30).connect(), [], 0
+        wire = Wire(address, timeout=30).connect()
         expected = wire.declare(queue, durable=True)[1]
-        wire.send(w.consume(1, queue) + w.queue_declare(1, queue, passive=True))
-        while True:
-            _, name, fields = wire.read_method()
-            if name == "basic.deliver":
-                fields.short()
-                tag, redelivered = fields.u64(), bool(fields.u8())
-                message = (queue, *name_of(read_body(wire)))
-                ledger.on_delivery(message, redelivered)
-                messages.append(message)
-                if len(messages) < expected:
-                    continue
-            elif name != "queue.declare-ok" or len(messages) < expected:
-                continue
-            # As many as were announced have come: ask until nothing is ready.
-            if name == "queue.declare-ok":
-                fields.short()
-                if fields.u32() == 0:
-                    break
-            wire.send(w.queue_declare(1, queue, passive=True))
+        wire.send(w.consume(1, queue))
+        messages = drain(wire, ledger, queue, expected)
         if settle and messages:
-            wire.send(w.ack(1, 0, True) + w.queue_declare(1, queue, passive=True))
-            wire.expect(1, "queue.declare-ok")
+            wire.send(w.ack(1, 0, True))
+            wire.declare(queue, passive=True)
             ledger.on_certain(messages)
         found[queue] = messages
         wire.send(w.method(0, "connection.close", struct.pack(">H", 200) + w.short("") + b"\0\0\0\0"))
         wire.expect(0, "connection.close-ok")
         wire.close()
     return found
+
+
+def drain(wire, ledger, queue, expected):
+    """Reads until as many have come as were announced and the queue says that none is ready."""
+    messages, asked = [], False
+    while True:
+        _, name, fields = wire.read_method()
+        if name == "basic.deliver":
+            fields.short()
+            fields.u64()
+            redelivered = bool(fields.u8())
+            message = (queue, *name_of(read_body(wire)))
+            ledger.on_delivery(message, redelivered)
+            messages.append(message)
+        elif name == "queue.declare-ok":
+            fields.short()
+            if fields.u32() == 0 and len(messages) >= expected:
+                return messages
+            asked = False
+        else:
+            assert name == "basic.consume-ok", name
+        if not asked and len(messages) >= expected:
+            wire.send(w.queue_declare(1, queue, passive=True))
+            asked = True
