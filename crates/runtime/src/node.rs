@@ -37,6 +37,8 @@ pub enum Failure {
     DataDir(String),
     /// An address cannot be listened on.
     Address(String),
+    /// It was asked to end before it was ready.
+    Interrupted,
     /// The node could not start or had to stop for another reason.
     Halted(String),
 }
@@ -67,7 +69,10 @@ pub struct Node {
 /// Runs a node until it is asked to end or must stop, as the `serve` command does.
 pub fn serve(config: &Config) -> Result<(), Failure> {
     logs::start(config.log_format);
-    let node = Node::start(config, Arc::new(System), Signals::Watched)?;
+    let node = match Node::start(config, Arc::new(System), Signals::Watched) {
+        Err(Failure::Interrupted) => return Ok(()),
+        started => started?,
+    };
     announce(config, &node);
     node.run()
 }
@@ -109,7 +114,7 @@ impl Node {
         };
         let bound = node.open_side_door(&file, bound, signals)?;
         node.start_shards(config, &file, calls).map_err(Failure::Halted)?;
-        node.await_recovery().map_err(Failure::Halted)?;
+        node.await_shards()?;
         node.open_doors(config, bound)?;
         node.phase.enter(Stage::Serving);
         Ok(node)
@@ -188,13 +193,13 @@ impl Node {
         Ok(())
     }
 
-    fn await_recovery(&mut self) -> Result<(), String> {
+    fn await_shards(&mut self) -> Result<(), Failure> {
         let mut left = self.mailboxes.len();
         while left > 0 {
             match self.inbox.recv() {
-                Ok(Notice::Recovered(_)) => left -= 1,
-                Ok(Notice::Halt(reason)) => return Err(reason),
-                Ok(Notice::Terminate) => return Err("asked to end while recovering".into()),
+                Ok(Notice::Ready(_)) => left -= 1,
+                Ok(Notice::Halt(reason)) => return Err(Failure::Halted(reason)),
+                Ok(Notice::Terminate) => return Err(Failure::Interrupted),
                 Ok(_) => {}
                 Err(_) => unreachable!("the node holds a sender of its own"),
             }
@@ -258,10 +263,7 @@ fn start_shard<C: Calls>(
     let mailbox = mailboxes[usize::from(id.0)].clone();
     let disk = Adapter::start(&format!("shard-{id}"), files, &mailbox, notices)?;
     let parts = Parts { id, shard, mailboxes, disk, verifier, clock, notices: notices.clone() };
-    let shard_loop = ShardLoop::new(parts)?;
-    // The node holds the other end until its last shard has ended.
-    let _ = notices.send(Notice::Recovered(id));
-    Ok(shard_loop)
+    ShardLoop::new(parts)
 }
 
 fn shard_config(config: &Config, file: &NodeFile, shard: ShardId) -> Result<shard::Config, String> {

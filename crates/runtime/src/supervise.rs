@@ -8,9 +8,7 @@ use model::ShardId;
 /// Something the node must act upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The shard has recovered from its files.
-    Recovered(ShardId),
-    /// The shard can serve clients.
+    /// The shard has recovered from its files and can serve clients.
     Ready(ShardId),
     /// The shard has finished what it had taken.
     Drained(ShardId),

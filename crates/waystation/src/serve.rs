@@ -75,6 +75,7 @@ impl Serve {
         runtime::serve(&config).map_err(|stopped| match stopped {
             runtime::Failure::DataDir(message) => failure(exit::DATA_DIR, message),
             runtime::Failure::Address(message) => failure(exit::UNAVAILABLE, message),
+            runtime::Failure::Interrupted => failure(exit::FAILED, "asked to end before it was ready"),
             runtime::Failure::Halted(message) => failure(exit::FAILED, message),
         })
     }

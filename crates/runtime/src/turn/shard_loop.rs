@@ -50,7 +50,7 @@ pub struct ShardLoop<C> {
     poller: Poller,
     connections: Connections,
     inbound: Inbound,
-    /// Hungry connections, and those that may not be read for now.
+    /// Connections held back: hungry ones, and those that may not be read for now.
     attended: Vec<ConnId>,
     to_send: Vec<ConnId>,
     /// When a closing connection is given up, in order of time.
@@ -58,6 +58,10 @@ pub struct ShardLoop<C> {
     letters: Vec<Letter>,
     happenings: Vec<Happening>,
     scratch: Vec<ConnId>,
+    /// Mail of this turn, by shard.
+    outgoing: Vec<Vec<Letter>>,
+    /// Something was told to the shard after the turn's `finish`: the next turn follows at once.
+    again: bool,
     announced: bool,
     stopped: bool,
 }
@@ -69,6 +73,7 @@ impl<C: Calls> ShardLoop<C> {
         let mailbox = parts.mailboxes[usize::from(parts.id.0)].clone();
         let poller = Poller::new().map_err(told)?;
         poller.add_bell(mailbox.bell(), BELL).map_err(told)?;
+        let outgoing = parts.mailboxes.iter().map(|_| Vec::new()).collect();
         Ok(ShardLoop {
             parts,
             mailbox,
@@ -81,6 +86,8 @@ impl<C: Calls> ShardLoop<C> {
             letters: Vec::new(),
             happenings: Vec::new(),
             scratch: Vec::new(),
+            outgoing,
+            again: false,
             announced: false,
             stopped: false,
         })
@@ -120,19 +127,22 @@ impl<C: Calls> ShardLoop<C> {
     /// One turn; whether the next must follow at once.
     fn turn(&mut self, now: Now) -> bool {
         self.open_letters(now);
-        let hungry = self.attend(now);
+        self.attend(now);
         self.take_happenings(now);
         self.parts.shard.finish(now);
         self.follow_outputs(now);
-        let sent = self.send_all(now);
+        self.again = false;
+        self.send_all(now);
         let ShardLoop { parts: Parts { disk, shard, .. }, .. } = self;
-        let synced = disk.work_inline(|done| {
-            // The shard may answer the completion in the turn that follows.
-            shard.completed(done);
-        });
+        self.again |= disk.work_inline(|done| shard.completed(done));
         self.say_farewells(now);
         self.announce();
-        hungry || sent || synced
+        self.again || self.may_go_on()
+    }
+
+    /// Whether a connection that was held back may be read again: its bounds may have widened in `finish`.
+    fn may_go_on(&self) -> bool {
+        self.attended.iter().any(|id| self.parts.shard.wants_read(*id))
     }
 
     fn open_letters(&mut self, now: Now) {
@@ -171,9 +181,8 @@ impl<C: Calls> ShardLoop<C> {
         self.parts.shard.accepted(id, door, peer, now);
     }
 
-    /// Looks after hungry connections and those that were not to be read; true when one is still hungry.
-    fn attend(&mut self, now: Now) -> bool {
-        let mut hungry = false;
+    /// Looks after hungry connections and those that were not to be read.
+    fn attend(&mut self, now: Now) {
         std::mem::swap(&mut self.attended, &mut self.scratch);
         let mut attended = std::mem::take(&mut self.scratch);
         for id in attended.drain(..) {
@@ -185,25 +194,21 @@ impl<C: Calls> ShardLoop<C> {
             if self.parts.shard.wants_read(id) && !connection.leftover.is_empty() {
                 self.inbound.offer_leftover(id, connection, &mut self.parts.shard, now);
             }
-            hungry |= self.review(id);
+            self.review(id);
         }
         self.scratch = attended;
-        hungry
     }
 
-    /// Puts a connection on the list it belongs to now; true when it is hungry and may be fed.
-    fn review(&mut self, id: ConnId) -> bool {
-        let Some(connection) = self.connections.find(id) else { return false };
-        let wanted = self.parts.shard.wants_read(id);
-        let hungry = self.parts.shard.hungry(id);
-        let read = wanted && !hungry;
-        if (hungry || !wanted) && !connection.attended {
+    /// Puts a connection on the list it belongs to now, and has it watched accordingly.
+    fn review(&mut self, id: ConnId) {
+        let Some(connection) = self.connections.find(id) else { return };
+        let held_back = !self.parts.shard.wants_read(id) || self.parts.shard.hungry(id);
+        if held_back && !connection.attended {
             connection.attended = true;
             self.attended.push(id);
         }
-        let interest = Interest { read, ..connection.interest };
+        let interest = Interest { read: !held_back, ..connection.interest };
         watch(&self.poller, id, connection, interest);
-        wanted && hungry
     }
 
     fn take_happenings(&mut self, now: Now) {
@@ -244,14 +249,18 @@ impl<C: Calls> ShardLoop<C> {
             match output {
                 Output::Disk(op) => self.parts.disk.submit(op),
                 Output::Mail(to, mail) => {
-                    let mailbox = &self.parts.mailboxes[usize::from(to.0)];
-                    mailbox.push(Letter::Mail(self.parts.id, mail));
+                    self.outgoing[usize::from(to.0)].push(Letter::Mail(self.parts.id, mail));
                 }
                 Output::Verify(job) => self.parts.verifier.verify(self.mailbox.clone(), job),
                 Output::Close(id) => self.begin_close(id, now),
                 Output::Log(level, line) => log(self.parts.id, level, &line),
                 Output::Halt(reason) => self.notify(Notice::Halt(reason)),
                 Output::Drained => self.notify(Notice::Drained(self.parts.id)),
+            }
+        }
+        for (letters, mailbox) in self.outgoing.iter_mut().zip(&self.parts.mailboxes) {
+            if !letters.is_empty() {
+                mailbox.push_all(letters.drain(..));
             }
         }
     }
@@ -273,8 +282,8 @@ impl<C: Calls> ShardLoop<C> {
         self.farewells.push_back((now.mono_us + FAREWELL_US, id));
     }
 
-    /// Sends to every connection that has something, once; true when another turn must follow for it.
-    fn send_all(&mut self, now: Now) -> bool {
+    /// Sends to every connection that has something, once.
+    fn send_all(&mut self, now: Now) {
         self.parts.shard.dirty(&mut self.scratch);
         for id in self.scratch.drain(..) {
             if let Some(connection) = self.connections.find(id)
@@ -288,46 +297,42 @@ impl<C: Calls> ShardLoop<C> {
         // What is put back while this list is worked off comes next turn.
         std::mem::swap(&mut self.to_send, &mut self.scratch);
         let mut sending = std::mem::take(&mut self.scratch);
-        let mut again = false;
         for id in sending.drain(..) {
-            again |= self.send_one(id, now);
+            self.send_one(id, now);
         }
         self.scratch = sending;
-        again
     }
 
-    fn send_one(&mut self, id: ConnId, now: Now) -> bool {
-        let Some(connection) = self.connections.find(id) else { return false };
+    fn send_one(&mut self, id: ConnId, now: Now) {
+        let Some(connection) = self.connections.find(id) else { return };
         connection.to_send = false;
-        let buffer = match connection.stage {
-            Stage::Lingering => None,
-            Stage::Open | Stage::Flushing => self.parts.shard.send_buffer(id),
-        };
-        let (sent, left) = match buffer {
-            Some(buffer) => (send(&**self.parts.disk.calls(), id, connection, buffer), !buffer.is_empty()),
-            None => (Sent::Ready { bytes: 0 }, false),
+        if connection.stage == Stage::Lingering {
+            return;
+        }
+        let sent = match self.parts.shard.send_buffer(id) {
+            Some(buffer) => send(&**self.parts.disk.calls(), id, connection, buffer),
+            None => Sent::All { bytes: 0 },
         };
         let (bytes, full) = match sent {
-            Sent::Broken => {
-                self.lose(id, now);
-                return true;
-            }
-            Sent::Ready { bytes } => (bytes, false),
+            Sent::All { bytes } | Sent::Some { bytes } => (bytes, false),
             Sent::Full { bytes } => (bytes, true),
+            Sent::Broken => return self.lose(id, now),
         };
         watch(&self.poller, id, connection, Interest { write: full, ..connection.interest });
-        let finished = !left && connection.stage == Stage::Flushing;
-        if left && !full {
+        if matches!(sent, Sent::Some { .. }) {
             connection.to_send = true;
             self.to_send.push(id);
+            self.again = true;
         }
+        let finished = matches!(sent, Sent::All { .. }) && connection.stage == Stage::Flushing;
         if bytes > 0 {
+            // Deliveries that a full buffer held back may go on now.
             self.parts.shard.sent(id);
+            self.again = true;
         }
         if finished {
             self.linger(id, now);
         }
-        bytes > 0 || (left && !full)
     }
 
     /// Everything is sent: our side ends, and the peer's last bytes are thrown away.
@@ -337,6 +342,7 @@ impl<C: Calls> ShardLoop<C> {
         watch(&self.poller, id, connection, Interest { read: true, write: false });
         let shut = connection.socket.shutdown(std::net::Shutdown::Write);
         self.parts.shard.closed(id, now);
+        self.again = true;
         if shut.is_err() {
             self.connections.remove(id);
         }
@@ -356,6 +362,7 @@ impl<C: Calls> ShardLoop<C> {
         let Some(connection) = self.connections.remove(id) else { return };
         if connection.stage != Stage::Lingering {
             self.parts.shard.closed(id, now);
+            self.again = true;
         }
         self.inbound.recycle(connection.leftover);
     }
