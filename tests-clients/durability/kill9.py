@@ -79,7 +79,8 @@ def run_round(server, ledger, prng, numbers, tally):
     before = len(ledger.confirmed)
     for client in clients:
         client.start()
-    time.sleep(0.2 + prng.random())
+    under_way(ledger, before + prng.choice([1, 1000, 3000]))
+    time.sleep(prng.random())
     tally["unconfirmed"].append(sum(one.outstanding() for one in publishers))
     tally["unacked"].append(sum(one.outstanding() for one in consumers))
     server.crash(clients, prng)
@@ -98,6 +99,13 @@ def run_round(server, ledger, prng, numbers, tally):
     tally["survived"].append(left)
     if prng.random() < 0.5 or left > 20_000:
         load.audit(server.address(), ledger, settle=True)
+
+
+def under_way(ledger, confirmed, patience=10.0):
+    """Waits until that many are confirmed in all; a crash before the first confirm would test little."""
+    end = time.monotonic() + patience
+    while len(ledger.confirmed) < confirmed and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def vacuous(tally, ledger):
