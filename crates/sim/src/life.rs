@@ -1,0 +1,481 @@
+//! One run: a node is started, used, broken and started again, and in the end everything is taken out and counted.
+//!
+//! In: a seed. Out: the first broken promise, a digest of all that happened, figures.
+
+use base::Prng;
+
+use crate::client::{Channel, Client, DRAINING, Role, Routes, Stagehand};
+use crate::ledger::{Ledger, MessageId};
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::tally::Tally;
+
+/// Turns within which a sound node must serve, answer or hand over what it has.
+const PATIENCE: u64 = 20_000;
+
+/// What came of a seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The first broken promise.
+    pub broken: Option<String>,
+    /// Equal for equal seeds.
+    pub trace: u64,
+    /// Figures.
+    pub tally: Tally,
+}
+
+/// A run under way.
+pub struct Life {
+    plan: Plan,
+    prng: Prng,
+    node: Node,
+    ledger: Ledger,
+    routes: Routes,
+    clients: Vec<Client>,
+    declared: bool,
+    tally: Tally,
+    numbers: u64,
+    is_loud: bool,
+}
+
+/// Ends a run early: what is broken stands in the ledger.
+struct Broken;
+
+impl Life {
+    /// The run of a seed; `loud` tells its story on standard error.
+    pub fn new(seed: u64, password_hash: &str, is_loud: bool) -> Life {
+        let mut prng = Prng::new(seed);
+        let plan = Plan::draw(&mut prng);
+        if is_loud {
+            eprintln!("{plan:#?}");
+        }
+        let routes = Routes::draw(plan.queues, &mut prng);
+        let cuts = Prng::new(prng.draw());
+        let mut node = Node::new(&plan, password_hash, cuts);
+        node.is_loud = is_loud;
+        let mut ledger = Ledger::default();
+        ledger.is_lonely(plan.queues - 1);
+        let (clients, tally) = (Vec::new(), Tally::default());
+        Life { plan, prng, node, ledger, routes, clients, declared: false, tally, numbers: 0, is_loud }
+    }
+
+    /// Lives it.
+    pub fn run(mut self) -> Outcome {
+        let _ = self.live();
+        self.sum_up()
+    }
+
+    fn live(&mut self) -> Result<(), Broken> {
+        for _ in 0..self.plan.boots {
+            self.start()?;
+            self.work()?;
+            self.end()?;
+        }
+        self.node.disk.errors.heal();
+        self.node.disk.restore();
+        self.start()?;
+        self.empty_all()?;
+        self.crash();
+        self.start()?;
+        self.find_nothing()
+    }
+
+    fn say(&self, what: &str) {
+        if self.is_loud {
+            eprintln!("{} {what}", self.node.now.mono_us);
+        }
+    }
+
+    fn fail(&mut self, invariant: &str, what: String) -> Result<(), Broken> {
+        self.ledger.fail(invariant, what);
+        Err(Broken)
+    }
+
+    fn check(&self) -> Result<(), Broken> {
+        if self.ledger.broken.is_some() { Err(Broken) } else { Ok(()) }
+    }
+
+    /// Starts the node and waits until it serves; with damage it may refuse or halt, and then serves once healed.
+    fn start(&mut self) -> Result<(), Broken> {
+        for _ in 0..4 {
+            let before = self.node.disk.digest();
+            self.tally.starts += 1;
+            let refused = self.node.start(&mut self.prng).err();
+            if let Some(why) = refused {
+                self.say(&format!("refuses to start: {why}"));
+                if self.node.disk.atlas.is_empty() {
+                    return self.fail("L10", format!("a sound disk is refused: {why}"));
+                }
+                if self.node.disk.digest() != before {
+                    return self.fail("L17", "a refused start changed the disk".to_owned());
+                }
+                self.tally.refused_starts += 1;
+                self.node.disk.restore();
+                continue;
+            }
+            if self.becomes_ready()? {
+                self.ledger.restarted();
+                self.say("serves");
+                return Ok(());
+            }
+            self.crash();
+            self.node.disk.restore();
+        }
+        self.fail("L10", "four starts were not enough".to_owned())
+    }
+
+    fn becomes_ready(&mut self) -> Result<bool, Broken> {
+        for _ in 0..PATIENCE {
+            if self.node.is_ready() {
+                return Ok(true);
+            }
+            self.step();
+            if self.has_halted()? {
+                return Ok(false);
+            }
+        }
+        self.fail("L10", "the node does not become ready".to_owned())?;
+        Ok(false)
+    }
+
+    /// Time passes and every shard has a turn.
+    fn step(&mut self) {
+        let before = self.node.now.mono_us;
+        let next = self.node.next_due_us().unwrap_or(before);
+        let pass = 1 + self.prng.below(60);
+        self.node.now.mono_us = match self.prng.chance(1, 2) {
+            true => before + pass,
+            false => next.max(before + pass),
+        };
+        self.node.now.wall_ms += (self.node.now.mono_us - before) / 1000;
+        self.node.turn(&mut self.prng);
+    }
+
+    /// Whether the node has stopped, which it must have had a reason to; and it must have if its disk failed.
+    fn has_halted(&mut self) -> Result<bool, Broken> {
+        let failed = !self.node.disk.errors.told.is_empty();
+        match (self.node.halted.clone(), failed) {
+            (None, true) => {
+                self.fail("L1", "a failed write or sync did not stop the node".to_owned())?;
+                Ok(true)
+            }
+            (Some(why), false) if self.node.disk.atlas.is_empty() => {
+                self.fail("L10", format!("the node stopped on a sound disk: {why}"))?;
+                Ok(true)
+            }
+            (Some(why), _) => {
+                self.say(&format!("halts: {why}"));
+                self.tally.halts += 1;
+                Ok(true)
+            }
+            (None, false) => Ok(false),
+        }
+    }
+
+    /// One boot's work.
+    fn work(&mut self) -> Result<(), Broken> {
+        self.hire();
+        let turns = 1 + self.prng.below(self.plan.turns);
+        for _ in 0..turns {
+            self.step();
+            self.spoil();
+            if self.has_halted()? {
+                return self.nothing_is_confirmed();
+            }
+            self.let_act(true);
+            self.check()?;
+        }
+        let sound = !self.node.disk.errors.are_coming() && self.node.disk.atlas.is_empty();
+        if sound && self.prng.chance(1, 3) { self.everything_is_answered() } else { Ok(()) }
+    }
+
+    fn hire(&mut self) {
+        self.clients.clear();
+        if !self.declared {
+            self.add_client(Role::Declarer);
+        }
+        for worker in 0..self.plan.workers {
+            let (publishes, consumes) = match worker {
+                0 => (true, self.prng.chance(1, 2)),
+                1 => (self.prng.chance(1, 2), true),
+                _ => *self.prng.pick(&[(true, false), (false, true), (true, true)]),
+            };
+            self.add_client(Role::Worker { publishes, consumes });
+        }
+        self.add_client(Role::Loner);
+    }
+
+    fn add_client(&mut self, role: Role) {
+        self.numbers += 1;
+        self.clients.push(Client::new(self.numbers, role));
+    }
+
+    fn let_act(&mut self, acts: bool) {
+        let habits = self.plan.habits;
+        for at in 0..self.clients.len() {
+            let client = &mut self.clients[at];
+            client.read(&mut self.node, &mut self.ledger);
+            let declares = client.role == Role::Declarer;
+            self.declared |= declares && client.is_done;
+            if acts && (declares || self.declared) && self.prng.chance(2, 3) {
+                let plan = &self.plan;
+                let (routes, ledger, prng) = (&self.routes, &mut self.ledger, &mut self.prng);
+                if client.link.is_none() && !client.is_done {
+                    client.connect(&mut self.node, prng);
+                } else {
+                    client.act(&mut Stagehand { plan, routes, ledger, prng });
+                }
+            }
+            client.flush(&mut self.node);
+            if acts && !declares && self.prng.chance(habits.disconnect, 400) {
+                client.leave(&mut self.node, &mut self.ledger, &mut self.prng);
+            }
+        }
+    }
+
+    /// Perhaps something goes wrong now.
+    fn spoil(&mut self) {
+        let faults = self.plan.faults;
+        let rarely = |prng: &mut Prng, is_on: bool| is_on && prng.chance(1, 100);
+        let prng = &mut self.prng;
+        if rarely(prng, faults.flips) {
+            self.node.disk.flip(prng);
+        }
+        if rarely(prng, faults.misdirects) {
+            self.node.disk.misdirect(prng);
+        }
+        let shard = prng.below(u64::from(self.plan.shards)) as u16;
+        if rarely(prng, faults.write_errors) {
+            self.node.disk.errors.write_of = Some(shard);
+        }
+        if rarely(prng, faults.put_errors) {
+            self.node.disk.errors.put_of = Some(shard);
+        }
+        if rarely(prng, faults.full) {
+            self.node.disk.errors.is_full = true;
+        }
+        if rarely(prng, faults.wall_jumps) {
+            self.tally.wall_jumps += 1;
+            let jump = prng.below(7_200_000);
+            let wall = &mut self.node.now.wall_ms;
+            *wall = if prng.chance(1, 2) { *wall + jump } else { wall.saturating_sub(jump) };
+        }
+    }
+
+    /// The node has halted. Where one log holds everything, no publish is confirmed any more.
+    fn nothing_is_confirmed(&mut self) -> Result<(), Broken> {
+        if self.plan.shards != 1 || self.node.disk.errors.told.is_empty() {
+            return Ok(());
+        }
+        self.node.drain_sockets();
+        self.let_act(true);
+        self.check()?;
+        let before = self.ledger.seen.confirmed;
+        for _ in 0..30 {
+            self.step();
+            self.let_act(true);
+        }
+        match self.ledger.seen.confirmed - before {
+            0 => self.check(),
+            late => self.fail("L1", format!("{late} publishes were confirmed after a failed write or sync")),
+        }
+    }
+
+    /// Nobody wants anything new: everything asked for is answered within a bound.
+    fn everything_is_answered(&mut self) -> Result<(), Broken> {
+        for _ in 0..PATIENCE {
+            if self.clients.iter().all(Client::is_quiet) {
+                return Ok(());
+            }
+            self.step();
+            if self.has_halted()? {
+                return Ok(());
+            }
+            self.let_act(false);
+            self.check()?;
+        }
+        self.fail("L10", "a request or a publish is never answered".to_owned())
+    }
+
+    /// The boot ends: in order, or as it comes; the disk may be damaged while the node is down.
+    fn end(&mut self) -> Result<(), Broken> {
+        let sound = self.node.halted.is_none() && !self.node.disk.errors.are_coming();
+        if sound && self.node.disk.atlas.is_empty() && self.prng.chance(1, 4) {
+            self.tally.orderly_ends += 1;
+            for _ in 0..PATIENCE {
+                self.clients.iter_mut().for_each(|client| client.close(&mut self.ledger));
+                self.let_act(false);
+                self.check()?;
+                if self.clients.iter().all(|client| !client.is_open() && client.link.is_none()) {
+                    break;
+                }
+                self.step();
+                if self.has_halted()? {
+                    break;
+                }
+            }
+        }
+        self.crash();
+        for _ in 0..2 {
+            if self.plan.faults.flips && self.prng.chance(1, 3) {
+                self.node.disk.flip(&mut self.prng);
+            }
+            if self.plan.faults.misdirects && self.prng.chance(1, 3) {
+                self.node.disk.misdirect(&mut self.prng);
+            }
+        }
+        self.check()
+    }
+
+    fn crash(&mut self) {
+        self.say("crashes");
+        self.tally.crashes += 1;
+        self.tally.checkpoints += self.node.counter("checkpoints");
+        self.node.crash(&mut self.prng);
+        self.clients.iter_mut().for_each(|client| client.lost(&mut self.ledger));
+        self.clients.clear();
+    }
+
+    /// Takes everything out of every queue and compares it with what must be there.
+    fn empty_all(&mut self) -> Result<(), Broken> {
+        if !self.declared {
+            return Ok(());
+        }
+        self.add_client(Role::Drainer);
+        self.until_open()?;
+        for queue in 0..self.plan.queues {
+            self.empty(queue)?;
+        }
+        self.clients.iter_mut().for_each(|client| client.close(&mut self.ledger));
+        self.wait("the drainer's goodbye is not answered", |life| {
+            life.clients.iter().all(|client| client.link.is_none())
+        })
+    }
+
+    fn until_open(&mut self) -> Result<(), Broken> {
+        self.wait("nobody is let in", |life| {
+            let client = &mut life.clients[0];
+            if client.link.is_none() {
+                client.connect(&mut life.node, &mut life.prng);
+            }
+            client.is_open() && client.link.as_mut().is_some_and(|link| link.drains())
+        })
+    }
+
+    fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Life) -> bool) -> Result<(), Broken> {
+        for _ in 0..PATIENCE {
+            if done(self) {
+                self.let_act(false);
+                return self.check();
+            }
+            self.step();
+            if self.has_halted()? {
+                return self.fail("L10", "the node halts at the end".to_owned());
+            }
+            self.let_act(false);
+            self.check()?;
+        }
+        self.fail("L10", what.to_owned())
+    }
+
+    fn drain(&mut self) -> Option<&mut Channel> {
+        self.clients[0].link.as_mut().map(|link| link.drain())
+    }
+
+    fn count(&mut self, queue: usize) -> Result<u32, Broken> {
+        if let Some(link) = &mut self.clients[0].link {
+            link.count(DRAINING, queue);
+        }
+        let mut counted = None;
+        self.wait("a count is not answered", |life| {
+            counted = life.drain().and_then(|channel| channel.counts.pop());
+            counted.is_some()
+        })?;
+        Ok(counted.map_or(0, |(_, messages)| messages))
+    }
+
+    fn empty(&mut self, queue: usize) -> Result<(), Broken> {
+        let owed = self.ledger.owed(queue);
+        let count = self.count(queue)? as usize;
+        if let Some(link) = &mut self.clients[0].link {
+            link.drain().found.clear();
+            link.subscribe(DRAINING, queue, (64, false), false);
+        }
+        let mut came = 0;
+        let waited = self.wait("", |life| {
+            let Life { clients, ledger, .. } = life;
+            let Some(link) = &mut clients[0].link else { return false };
+            link.settle_all(DRAINING, ledger);
+            came = link.drain().found.len();
+            came >= count && link.drain().is_quiet()
+        });
+        let found: Vec<MessageId> = self
+            .drain()
+            .map(|channel| channel.found.iter().map(|(_, message)| *message).collect())
+            .unwrap_or_default();
+        let lost: Vec<MessageId> = owed.iter().filter(|message| !found.contains(message)).copied().collect();
+        if waited.is_err() {
+            self.ledger.broken = self.ledger.broken.take().filter(|broken| broken != "L10: ");
+            self.check()?;
+        }
+        if !lost.is_empty() {
+            let text = format!("{} messages of q{queue} are lost, the first is {}", lost.len(), lost[0]);
+            return self.fail("L1", text);
+        }
+        self.ledger.drained(queue, &found);
+        self.check()?;
+        self.tally.drained += found.len() as u64;
+        let left = self.count(queue)?;
+        if found.len() != count || left != 0 {
+            let text =
+                format!("q{queue} said it had {count} messages, {} came, and then {left}", found.len());
+            return self.fail("Q2", text);
+        }
+        Ok(())
+    }
+
+    /// Everything was settled and the node started again: nothing may be left.
+    fn find_nothing(&mut self) -> Result<(), Broken> {
+        if !self.declared {
+            return Ok(());
+        }
+        self.add_client(Role::Drainer);
+        self.until_open()?;
+        for queue in 0..self.plan.queues {
+            let left = self.count(queue)?;
+            if left != 0 {
+                return self.fail("Q3", format!("{left} messages of q{queue} were settled and are back"));
+            }
+        }
+        Ok(())
+    }
+
+    fn sum_up(self) -> Outcome {
+        let (disk, seen) = (self.node.disk.tally, self.ledger.seen);
+        let tally = Tally {
+            published: seen.published,
+            confirmed: seen.confirmed,
+            first_deliveries: seen.first,
+            redeliveries: seen.redelivered,
+            settled: seen.settled,
+            known_durable: seen.settled_durably,
+            given_back: seen.requeued,
+            counted_failures: seen.counted,
+            excused: seen.excused,
+            disk_writes: disk.writes,
+            disk_reads: disk.reads,
+            prepared_segments: disk.prepared,
+            recycled_segments: disk.recycled,
+            lost_writes: disk.lost_writes,
+            torn_writes: disk.torn_writes,
+            hidden_writes: disk.hidden_writes,
+            cut_puts: disk.cut_puts,
+            reordered: disk.reordered,
+            failed_operations: disk.errors,
+            flipped_bits: disk.flips,
+            misdirected_writes: disk.misdirected,
+            ..self.tally
+        };
+        Outcome { broken: self.ledger.broken, trace: self.node.trace, tally }
+    }
+}

@@ -1,0 +1,345 @@
+//! A whole node in one thread: production shards, their mail, their disk, their clock and their sockets.
+//!
+//! In: bytes of clients, the passing of time, crashes. Out: bytes for clients, and why the node halted. Does what the
+//! runtime does, in an order drawn from the seed; knows nothing of what the bytes mean.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
+
+use base::{Now, Pool, Prng, crc32c};
+use model::{ConnId, NodeId, Peer, ShardId};
+use shard::{AuthJob, Config, Door, Mail, Output, Shard, User};
+
+use crate::disk::{Pace, VirtualDisk};
+use crate::plan::Plan;
+
+/// A socket: bytes on their way in both directions.
+#[derive(Debug, Default)]
+struct Socket {
+    shard: u16,
+    arriving: Vec<u8>,
+    /// What the shard did not use.
+    leftover: Vec<u8>,
+    leaving: Vec<u8>,
+    /// The shard wants it closed once everything is sent.
+    closing: bool,
+    /// The client has gone; the shard is told next.
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Letter {
+    due_us: u64,
+    mail: Mail,
+}
+
+/// The node.
+pub struct Node {
+    plan: Plan,
+    shards: Vec<Shard>,
+    /// What would survive it.
+    pub disk: VirtualDisk,
+    mail: BTreeMap<(u16, u16), VecDeque<Letter>>,
+    jobs: VecDeque<(u16, AuthJob)>,
+    sockets: BTreeMap<ConnId, Socket>,
+    /// The time.
+    pub now: Now,
+    boot: u32,
+    connections: u64,
+    /// Why it stopped.
+    pub halted: Option<String>,
+    /// A digest of everything that has happened.
+    pub trace: u64,
+    /// Whether to tell the story on standard error.
+    pub is_loud: bool,
+    /// How bytes are cut on their way.
+    cuts: Prng,
+    pool: Pool,
+    password_hash: String,
+}
+
+/// The name and password of every client.
+pub const USER: (&str, &str) = ("guest", "guest");
+
+impl Node {
+    /// A node that was never started.
+    pub fn new(plan: &Plan, password_hash: &str, cuts: Prng) -> Node {
+        let pace = Pace { most_us: plan.disk_us, slow_one_in: plan.slow_one_in };
+        let pool = Pool::default();
+        Node {
+            plan: plan.clone(),
+            shards: Vec::new(),
+            disk: VirtualDisk::new(plan.shards, pace, pool.clone()),
+            mail: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            sockets: BTreeMap::new(),
+            now: Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 },
+            boot: 0,
+            connections: 0,
+            halted: None,
+            trace: 0,
+            is_loud: false,
+            cuts,
+            pool,
+            password_hash: password_hash.to_owned(),
+        }
+    }
+
+    /// Starts it; `Err` says why it refuses to.
+    pub fn start(&mut self, prng: &mut Prng) -> Result<(), String> {
+        assert!(self.shards.is_empty(), "it is started once at a time");
+        self.boot += 1;
+        self.halted = None;
+        for shard in 0..self.plan.shards {
+            let config = self.config(shard, prng.draw());
+            match Shard::open(config, self.pool.clone(), &self.disk, self.now) {
+                Ok(opened) => self.shards.push(opened),
+                Err(why) => {
+                    self.shards.clear();
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, shard: u16, seed: u64) -> Config {
+        let password_hash = self.password_hash.clone();
+        Config {
+            node: NodeId(1),
+            shard: ShardId(shard),
+            shards: self.plan.shards,
+            groups: self.plan.groups,
+            boot: self.boot,
+            seed,
+            segment_bytes: self.plan.segment_bytes,
+            limits: self.plan.limits.clone(),
+            users: vec![User { name: USER.0.to_owned(), password_hash, loopback_only: false }],
+        }
+    }
+
+    /// Whether every shard serves.
+    pub fn is_ready(&self) -> bool {
+        !self.shards.is_empty() && self.shards.iter().all(|shard| shard.status().ready)
+    }
+
+    /// Whether it runs.
+    pub fn is_up(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// The sum of one of the shards' counters.
+    pub fn counter(&self, name: &str) -> u64 {
+        let status = self.shards.iter().map(Shard::status);
+        let counters = status.flat_map(|status| status.counters);
+        counters.filter(|(counter, _)| *counter == name).map(|(_, value)| value).sum()
+    }
+
+    /// The power goes: only what the disk kept is left.
+    pub fn crash(&mut self, prng: &mut Prng) {
+        self.disk.crash(prng);
+        self.shards.clear();
+        self.mail.clear();
+        self.jobs.clear();
+        self.sockets.clear();
+        self.mix(0xc4a5);
+    }
+
+    /// A client connects.
+    pub fn connect(&mut self, prng: &mut Prng) -> ConnId {
+        self.connections += 1;
+        let (conn, shard) = (ConnId(self.connections), prng.below(u64::from(self.plan.shards)) as u16);
+        let peer = Peer { address: format!("client-{conn}"), loopback: true };
+        self.shards[usize::from(shard)].accepted(conn, Door::Amqp, peer, self.now);
+        self.sockets.insert(conn, Socket { shard, ..Socket::default() });
+        conn
+    }
+
+    /// A client sends.
+    pub fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some(socket) = self.sockets.get_mut(&conn) {
+            socket.arriving.extend_from_slice(bytes);
+        }
+    }
+
+    /// What has arrived at a client; `None` once the connection is closed and everything was taken.
+    pub fn receive(&mut self, conn: ConnId, into: &mut Vec<u8>) -> Option<()> {
+        let socket = self.sockets.get_mut(&conn)?;
+        into.append(&mut socket.leaving);
+        Some(())
+    }
+
+    /// A client is gone without a word; what it sent may still arrive, or part of it.
+    pub fn hang_up(&mut self, conn: ConnId) {
+        if let Some(socket) = self.sockets.get_mut(&conn) {
+            socket.gone = true;
+        }
+    }
+
+    /// When something is due even if no client does anything.
+    pub fn next_due_us(&self) -> Option<u64> {
+        let deadlines = self.shards.iter().filter_map(Shard::deadline).min();
+        let mail = self.mail.values().filter_map(|letters| letters.front()).map(|letter| letter.due_us).min();
+        [deadlines, mail, self.disk.next_due_us()].into_iter().flatten().min()
+    }
+
+    /// One turn of every shard that has something to do, in a drawn order.
+    pub fn turn(&mut self, prng: &mut Prng) {
+        let shards = self.shards.len() as u64;
+        let first = if shards == 0 { 0 } else { prng.below(shards) };
+        for shard in (0..shards).map(|shard| ((first + shard) % shards) as u16) {
+            self.turn_of(shard, prng);
+        }
+    }
+
+    fn turn_of(&mut self, shard: u16, prng: &mut Prng) {
+        let at = usize::from(shard);
+        let mut busy = self.shards[at].deadline().is_some_and(|due| due <= self.now.mono_us);
+        for done in self.disk.complete(shard, self.now.mono_us, prng) {
+            self.mix(0xd15c ^ done.id.0 << 16 ^ u64::from(done.result.is_err()) << 60);
+            self.shards[at].completed(done);
+            busy = true;
+        }
+        busy |= self.open_letters(shard);
+        while let Some(job) = self.jobs.iter().position(|(of, _)| *of == shard) {
+            let Some((_, job)) = self.jobs.remove(job) else { break };
+            let matches = auth::verify(&job.password, &job.password_hash);
+            self.shards[at].authenticated(job.conn, matches);
+            busy = true;
+        }
+        busy |= self.feed(shard);
+        if busy || prng.chance(1, 16) {
+            self.shards[at].finish(self.now);
+            self.follow_outputs(shard, prng);
+            self.collect(shard);
+        }
+    }
+
+    fn open_letters(&mut self, shard: u16) -> bool {
+        let mut any = false;
+        for from in 0..self.plan.shards {
+            let Some(letters) = self.mail.get_mut(&(from, shard)) else { continue };
+            while letters.front().is_some_and(|letter| letter.due_us <= self.now.mono_us) {
+                let Some(letter) = letters.pop_front() else { break };
+                self.shards[usize::from(shard)].mail(ShardId(from), letter.mail);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Gives a shard some of what has arrived on its sockets.
+    fn feed(&mut self, shard: u16) -> bool {
+        let mut any = false;
+        let of_shard = self.sockets.iter_mut().filter(|(_, socket)| socket.shard == shard);
+        let machine = &mut self.shards[usize::from(shard)];
+        let mut gone = Vec::new();
+        for (conn, socket) in of_shard {
+            if socket.gone && (socket.arriving.is_empty() || self.cuts.chance(1, 3)) {
+                machine.closed(*conn, self.now);
+                gone.push(*conn);
+                any = true;
+                continue;
+            }
+            let fresh = !socket.arriving.is_empty() && !machine.hungry(*conn);
+            if socket.closing || !(fresh || machine.hungry(*conn)) || !machine.wants_read(*conn) {
+                continue;
+            }
+            if fresh {
+                let most = socket.arriving.len() as u64;
+                let taken = if self.cuts.chance(1, 2) { most } else { 1 + self.cuts.below(most) };
+                socket.leftover.extend(socket.arriving.drain(..taken as usize));
+            }
+            let used = machine.received(*conn, &socket.leftover, self.now);
+            assert!(used <= socket.leftover.len(), "no more bytes are used than were given");
+            socket.leftover.drain(..used);
+            any = true;
+        }
+        gone.iter().for_each(|conn| drop(self.sockets.remove(conn)));
+        any
+    }
+
+    fn follow_outputs(&mut self, shard: u16, prng: &mut Prng) {
+        while let Some(output) = self.shards[usize::from(shard)].poll_output() {
+            match output {
+                Output::Disk(op) => {
+                    let now = self.now.mono_us;
+                    let digest = self.disk.submit(shard, op, now, prng);
+                    self.mix(u64::from(digest));
+                }
+                Output::Mail(to, mail) => {
+                    let letters = self.mail.entry((shard, to.0)).or_default();
+                    let after = letters.back().map_or(0, |letter| letter.due_us);
+                    let due_us = after.max(self.now.mono_us + prng.below(self.plan.mail_us));
+                    letters.push_back(Letter { due_us, mail });
+                }
+                Output::Verify(job) => self.jobs.push_back((shard, job)),
+                Output::Close(conn) => {
+                    if let Some(socket) = self.sockets.get_mut(&conn) {
+                        socket.closing = true;
+                    }
+                }
+                Output::Log(level, line) => {
+                    if self.is_loud {
+                        eprintln!("{} shard {shard} {level:?}: {line}", self.now.mono_us);
+                    }
+                }
+                Output::Halt(why) => drop(self.halted.get_or_insert(why)),
+                Output::Drained => {}
+            }
+        }
+    }
+
+    /// Takes everything that connections have to send.
+    pub fn drain_sockets(&mut self) {
+        for (conn, socket) in &mut self.sockets {
+            let machine = &mut self.shards[usize::from(socket.shard)];
+            while let Some(buffer) = machine.send_buffer(*conn).filter(|buffer| !buffer.is_empty()) {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let filled = buffer.slices(&mut slices);
+                slices[..filled].iter().for_each(|slice| socket.leaving.extend_from_slice(slice));
+                let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
+                buffer.advance(taken);
+            }
+        }
+    }
+
+    /// Takes some of what a shard's connections have to send.
+    fn collect(&mut self, shard: u16) {
+        let machine = &mut self.shards[usize::from(shard)];
+        let mut dirty = Vec::new();
+        machine.dirty(&mut dirty);
+        let mut mixed = Vec::new();
+        let mut finished = Vec::new();
+        for (conn, socket) in self.sockets.iter_mut().filter(|(_, socket)| socket.shard == shard) {
+            let Some(buffer) = machine.send_buffer(*conn) else { continue };
+            if !buffer.is_empty() && (self.halted.is_some() || !self.cuts.chance(1, 8)) {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let filled = buffer.slices(&mut slices);
+                let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+                let taken = match self.cuts.chance(2, 3) {
+                    true => offered,
+                    false => 1 + self.cuts.below(offered as u64) as usize,
+                };
+                let start = socket.leaving.len();
+                slices[..filled].iter().for_each(|slice| socket.leaving.extend_from_slice(slice));
+                socket.leaving.truncate(start + taken);
+                mixed.push((*conn, crc32c(&socket.leaving[start..])));
+                buffer.advance(taken);
+                machine.sent(*conn);
+            }
+            let left = machine.send_buffer(*conn).is_some_and(|buffer| !buffer.is_empty());
+            if socket.closing && !left && socket.leaving.is_empty() {
+                machine.closed(*conn, self.now);
+                finished.push(*conn);
+            }
+        }
+        finished.iter().for_each(|conn| drop(self.sockets.remove(conn)));
+        mixed.iter().for_each(|(conn, crc)| self.mix(conn.0 << 32 ^ u64::from(*crc)));
+    }
+
+    fn mix(&mut self, what: u64) {
+        let mixed = (self.trace ^ what).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.trace = mixed ^ mixed >> 29;
+    }
+}

@@ -1,0 +1,66 @@
+//! What happened over many seeds, and the proof that the faults bit: a run in which nothing went wrong shows nothing.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+macro_rules! tally {
+    ($($field:ident: $must:literal,)*) => {
+        /// Figures of one run or of many.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[allow(missing_docs)] // The names say it.
+        pub struct Tally { $(pub $field: u64,)* }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Tally) {
+                $(self.$field += other.$field;)*
+            }
+        }
+
+        impl Tally {
+            /// What a large number of seeds must have seen and has not.
+            pub fn missing(&self) -> Vec<&'static str> {
+                let all: Vec<(&'static str, u64, bool)> = vec![$((stringify!($field), self.$field, $must)),*];
+                all.into_iter().filter(|(_, seen, must)| *must && *seen == 0).map(|(name, ..)| name).collect()
+            }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "  {:<22} {}", stringify!($field).replace('_', " "), self.$field)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+tally! {
+    starts: true,
+    crashes: true,
+    orderly_ends: true,
+    published: true,
+    confirmed: true,
+    first_deliveries: true,
+    redeliveries: true,
+    settled: true,
+    known_durable: true,
+    given_back: true,
+    counted_failures: true,
+    excused: false,
+    drained: true,
+    disk_writes: true,
+    disk_reads: true,
+    checkpoints: true,
+    prepared_segments: true,
+    recycled_segments: true,
+    lost_writes: true,
+    torn_writes: true,
+    hidden_writes: true,
+    cut_puts: true,
+    reordered: true,
+    failed_operations: true,
+    flipped_bits: true,
+    misdirected_writes: true,
+    refused_starts: true,
+    halts: true,
+    wall_jumps: true,
+}
