@@ -98,6 +98,8 @@ pub struct Broker {
     pub(crate) asked_for_topology: bool,
     pub(crate) groups_proposed: bool,
     pub(crate) failed: Option<String>,
+    /// Why publishers are held back.
+    pub(crate) alarm: Option<&'static str>,
     pub(crate) targets: Vec<Target>,
     pub(crate) told: Vec<Waits>,
 }
@@ -240,8 +242,8 @@ impl Broker {
     /// out is. Repeats until nothing moves without the disk or another shard.
     pub fn finish(&mut self, now: Now) {
         self.now = now;
-        self.start();
         loop {
+            self.start();
             let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now };
             for outgoing in &mut self.door.outgoing {
                 outgoing.leave(turn, &mut self.post);
@@ -267,6 +269,15 @@ impl Broker {
         self.events.pop_front()
     }
 
+    /// An event whose connection is gone: what it delivered goes back.
+    pub fn undelivered(&mut self, event: Event) {
+        let (Event::Delivered(delivered) | Event::Got(delivered, _)) = event else { return };
+        for run in delivered.items.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0) {
+            let range = (run[0].seq, run[run.len() - 1].seq);
+            self.settle_range(delivered.queue, range, model::Outcome::Return { failed: false });
+        }
+    }
+
     /// The next disk operation.
     pub fn poll_op(&mut self) -> Option<DiskOp> {
         self.log.poll_op()
@@ -284,7 +295,7 @@ impl Broker {
 
     /// When [`Broker::finish`] must be called next even if nothing happens, in microseconds.
     pub fn deadline(&self) -> Option<u64> {
-        if self.host.checkpointing.is_some() {
+        if self.host.checkpointing.is_some() || self.post.has_local() {
             return Some(self.now.mono_us);
         }
         let limits = &self.settings.limits;

@@ -133,6 +133,10 @@ impl Post {
         self.local.pop_front()
     }
 
+    pub(crate) fn has_local(&self) -> bool {
+        !self.local.is_empty()
+    }
+
     pub(crate) fn next_remote(&mut self) -> Option<(ShardId, Parcel)> {
         self.remote.pop_front()
     }

@@ -55,6 +55,7 @@ impl Broker {
             asked_for_topology: false,
             groups_proposed: false,
             failed: None,
+            alarm: None,
             targets: Vec::new(),
             told: Vec::new(),
             settings,

@@ -48,6 +48,7 @@ impl Broker {
         let fill = if log.segments == 0 { 0.0 } else { 1.0 - log.segments_free as f64 / log.segments as f64 };
         let held_back = self.door.outgoing.iter().filter(|outgoing| outgoing.is_held_back()).count();
         vec![
+            ("publishing_held_back", f64::from(u8::from(self.alarm.is_some()))),
             ("connections", self.door.connections.len() as f64),
             ("queues", self.topology.queues().count() as f64),
             ("groups", self.host.groups.len() as f64),

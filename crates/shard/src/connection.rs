@@ -33,7 +33,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(door: Door, limits: Arc<Limits>, product: Arc<Product>, seed: u64, now: Now) -> Connection {
+    pub(crate) fn new(
+        door: Door,
+        limits: Arc<Limits>,
+        product: Arc<Product>,
+        seed: u64,
+        now: Now,
+    ) -> Connection {
         let protocol = match door {
             Door::Amqp => Protocol::Amqp(Box::new(Session::new(limits, product, seed, now))),
         };
@@ -74,7 +80,7 @@ impl Connection {
 
     pub(crate) fn tick(&mut self, now: Now) {
         match &mut self.protocol {
-            Protocol::Amqp(session) => session.tick(now, &mut self.out),
+            Protocol::Amqp(session) => drop(session.tick(now, &mut self.out)),
         }
     }
 

@@ -7,5 +7,6 @@ mod connection;
 mod shard;
 mod timers;
 
+pub use auth::User;
 pub use connection::Door;
-pub use shard::{AuthJob, Config, LogLevel, Mail, Output, Shard, User};
+pub use shard::{AuthJob, Config, LogLevel, Mail, Output, Shard};

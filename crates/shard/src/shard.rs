@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use auth::User;
 use base::{Map, Now, Pool, Prng, SendBuffer, map};
 use broker::{Broker, Notice, Parcel, Settings};
 use commitlog::disk::{Disk, DiskDone, DiskOp};
@@ -38,17 +39,6 @@ pub struct Config {
     pub limits: Limits,
     /// Who may come in.
     pub users: Vec<User>,
-}
-
-/// A configured user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name.
-    pub name: String,
-    /// `pbkdf2-sha256$iterations$salt$hash`, both hexadecimal.
-    pub password_hash: String,
-    /// Whether it is accepted from loopback only.
-    pub loopback_only: bool,
 }
 
 /// A message for another shard; opaque to whoever carries it.
@@ -117,12 +107,7 @@ pub struct Shard {
 impl Shard {
     /// Recovers the shard from its files. Blocking. `Err` says for a person what is wrong and what is lost.
     pub fn open(config: Config, pool: Pool, disk: &dyn Disk, now: Now) -> Result<Shard, String> {
-        let users = config.users.iter().map(|user| auth::User {
-            name: user.name.clone(),
-            password_hash: user.password_hash.clone(),
-            loopback_only: user.loopback_only,
-        });
-        let users = auth::Authenticator::new(users.collect());
+        let users = auth::Authenticator::new(config.users);
         let product = Product {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster_name: format!("waystation@node-{}", config.node),
@@ -221,7 +206,9 @@ impl Shard {
     /// Connections that have whole frames left unread in what `received` did not use: call `received` again next
     /// turn even if nothing arrived.
     pub fn hungry(&self, conn: ConnId) -> bool {
-        self.connections.get(&conn).is_some_and(|connection| connection.hungry && self.reads(conn, connection))
+        self.connections
+            .get(&conn)
+            .is_some_and(|connection| connection.hungry && self.reads(conn, connection))
     }
 
     /// Whether the connection's socket may be read; false while its own bounds are reached.
@@ -290,6 +277,11 @@ impl Shard {
     /// A password was checked.
     pub fn authenticated(&mut self, conn: ConnId, matches: bool) {
         self.broker.authenticated(conn, matches);
+    }
+
+    /// Holds publishers back while `reason` lasts (the disk is nearly full); consumers go on.
+    pub fn set_alarm(&mut self, reason: Option<&'static str>) {
+        self.broker.set_alarm(reason);
     }
 
     /// Stop accepting work, finish what was taken, then say `Drained`.

@@ -11,6 +11,8 @@ pub(crate) struct Connection {
     pub peer: Peer,
     /// The name it claims while its password is checked, and its name afterwards.
     pub user: Option<String>,
+    /// Whether there is such a user at all.
+    pub known: bool,
     pub admitted: bool,
     pub vhost: Option<Arc<str>>,
     pub lanes: BTreeMap<Lane, LaneState>,
@@ -20,6 +22,8 @@ pub(crate) struct Connection {
     /// In the send buffer, as last told.
     pub unsent_bytes: usize,
     pub has_exclusive_queues: bool,
+    /// Whether it has ever published: an alarm holds back only those that do.
+    pub publishes: bool,
 }
 
 /// A lane, known here only while it has a window.
@@ -60,6 +64,7 @@ impl Connection {
         Connection {
             peer,
             user: None,
+            known: false,
             admitted: false,
             vhost: None,
             lanes: BTreeMap::new(),
@@ -67,6 +72,7 @@ impl Connection {
             unconfirmed_bytes: 0,
             unsent_bytes: 0,
             has_exclusive_queues: false,
+            publishes: false,
         }
     }
 }

@@ -11,6 +11,9 @@ use super::{Pending, PendingChange};
 use crate::Broker;
 use crate::broker::Notice;
 
+/// How hashes begin that are checked without slow work.
+const CHEAP: &str = "plain$";
+
 impl Broker {
     /// A connection was accepted.
     pub fn connected(&mut self, conn: ConnId, peer: Peer) {
@@ -22,10 +25,11 @@ impl Broker {
     pub(crate) fn authenticate(&mut self, conn: ConnId, user: &str, password: &[u8]) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         connection.user = Some(user.to_owned());
-        match self.users.decide(user, connection.peer.loopback) {
-            Decision::Verify { hash } if auth::is_cheap(&hash) => {
-                let matches = auth::verify(password, &hash);
-                self.authenticated(conn, matches);
+        let decision = self.users.decide(user, connection.peer.loopback);
+        connection.known = matches!(decision, Decision::Verify { .. });
+        match decision {
+            Decision::Verify { hash } | Decision::Unknown { hash } if hash.starts_with(CHEAP) => {
+                self.authenticated(conn, auth::verify(password, &hash));
             }
             Decision::Verify { hash } | Decision::Unknown { hash } => {
                 let password = password.to_vec();
@@ -41,7 +45,7 @@ impl Broker {
     pub fn authenticated(&mut self, conn: ConnId, matches: bool) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let user = connection.user.clone().unwrap_or_default();
-        if matches && self.users.is_known(&user) {
+        if matches && connection.known {
             connection.admitted = true;
             return self.events.push_back((conn, Event::Admitted));
         }
@@ -63,6 +67,9 @@ impl Broker {
         }
         connection.vhost = Some(Arc::from(vhost));
         self.events.push_back((conn, Event::Entered));
+        if let Some(reason) = self.alarm {
+            self.events.push_back((conn, Event::Blocked(reason)));
+        }
     }
 
     /// Ends a lane: the session has returned what it held; its consumers go, and its settlements become durable.
@@ -133,10 +140,26 @@ impl Broker {
 
     /// Whether a connection may send more: it is within its own bound of unconfirmed bytes.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.door
-            .connections
-            .get(&conn)
-            .is_none_or(|c| c.unconfirmed_bytes < self.settings.limits.unconfirmed_bytes_max)
+        self.door.connections.get(&conn).is_none_or(|connection| {
+            let held_back = connection.publishes && self.alarm.is_some();
+            !held_back && connection.unconfirmed_bytes < self.settings.limits.unconfirmed_bytes_max
+        })
+    }
+
+    /// Holds publishers back while `reason` lasts, and lets them go on when there is none. Consumers go on meanwhile.
+    pub fn set_alarm(&mut self, reason: Option<&'static str>) {
+        if self.alarm == reason {
+            return;
+        }
+        self.alarm = reason;
+        let event = reason.map_or(Event::Unblocked, Event::Blocked);
+        let mut entered: Vec<ConnId> =
+            self.door.connections.iter().filter(|(_, c)| c.vhost.is_some()).map(|(id, _)| *id).collect();
+        entered.sort_unstable();
+        self.events.extend(entered.into_iter().map(|conn| (conn, event.clone())));
+        let text = reason
+            .map_or_else(|| "publishing goes on".to_owned(), |why| format!("publishing is held back: {why}"));
+        self.notices.push_back(Notice::Warn(text));
     }
 
     /// How much of a connection's output waits to be sent.

@@ -27,6 +27,7 @@ impl Sending<'_> {
         if spread && publish.token != 0 {
             self.spread.insert((conn, publish.lane, publish.token), targets.len() as u32);
         }
+        self.connection.publishes = true;
         self.connection.unconfirmed_bytes += bytes * targets.len();
         for target in targets {
             let hand_out = self.host.has_takers(target.group, &target.queues);
