@@ -57,6 +57,10 @@ pub(crate) struct Comparison {
 
 /// Runs everything and returns the report, and whether every gate that was measured is passed and nothing was lost.
 pub(crate) fn run(comparison: &Comparison) -> Result<(String, bool)> {
+    if let Some(path) = &comparison.write {
+        // Found out before the measuring, not after it.
+        replaced(path, "")?;
+    }
     if comparison.kinds.contains(&Kind::RabbitMq) && !comparison.rabbitmq.exists() {
         if !comparison.install {
             let path = comparison.rabbitmq.display();
@@ -80,7 +84,7 @@ pub(crate) fn run(comparison: &Comparison) -> Result<(String, bool)> {
     let _ = fs::remove_dir_all(&places.dir);
     let (text, passed) = outcome?;
     if let Some(path) = &comparison.write {
-        write_between_marks(path, &text)?;
+        fs::write(path, replaced(path, &text)?).trying("writing the --write document")?;
     }
     Ok((text, passed))
 }
@@ -222,12 +226,11 @@ fn filesystem(dir: &Path) -> Option<String> {
     holding.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 
-/// Replaces what is between the marks of the document at `path`.
-fn write_between_marks(path: &Path, text: &str) -> Result<()> {
+/// The document at `path` with `text` between its marks.
+fn replaced(path: &Path, text: &str) -> Result<String> {
     let document = fs::read_to_string(path).trying("reading the --write document")?;
-    let replaced = between_marks(&document, text)
-        .ok_or_else(|| Error::new(format!("{} lacks the lines {BEGIN} and {END}", path.display())))?;
-    fs::write(path, replaced).trying("writing the --write document")
+    between_marks(&document, text)
+        .ok_or_else(|| Error::new(format!("{} lacks the lines {BEGIN} and {END}", path.display())))
 }
 
 fn between_marks(document: &str, text: &str) -> Option<String> {
