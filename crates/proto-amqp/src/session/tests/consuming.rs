@@ -314,3 +314,14 @@ fn direct_replies() {
     let text = "NOT_FOUND - no queue 'amq.rabbitmq.reply-to' in vhost '/'";
     talk.expect_channel_error(1, 404, text, (50, 10));
 }
+
+#[test]
+fn a_consumer_that_is_gone_is_granted_nothing() {
+    let mut talk = consuming(2, 5);
+    let mut ack = Vec::new();
+    Method::BasicAck { delivery_tag: 1, multiple: false }.put(1, &mut ack);
+    let (used, step) = talk.session.receive(&ack, &mut talk.out);
+    assert!(used == ack.len() && matches!(step, Step::Request(Request::Settle { .. })));
+    talk.session.on_event(&Event::Revoked(Lane(1), ConsumerId(1)), &mut talk.out);
+    assert!(talk.session.poll_request(&mut talk.out).is_none());
+}

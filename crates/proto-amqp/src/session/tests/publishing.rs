@@ -167,3 +167,15 @@ fn incomplete_messages_are_bounded_together() {
     talk.expect_connection_error(506, text, (60, 40));
     assert_eq!(talk.session.partial_bytes(), 0);
 }
+
+#[test]
+fn what_was_confirmed_is_told_before_the_channel_closes() {
+    let mut talk = Talk::open();
+    talk.send(1, Method::ConfirmSelect { nowait: true });
+    talk.publish(1, "ex", "key", false, b"1");
+    talk.publish(1, "missing", "key", false, b"2");
+    talk.expect(1, Method::BasicAck { delivery_tag: 1, multiple: false });
+    talk.expect_channel_error(1, 404, "NOT_FOUND - no exchange 'missing' in vhost '/'", (60, 40));
+    talk.flush();
+    talk.expect_nothing();
+}
