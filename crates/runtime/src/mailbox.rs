@@ -27,6 +27,8 @@ pub enum Letter {
     Verified(ConnId, bool),
     /// Somebody wants the shard's figures.
     Status(tokio::sync::oneshot::Sender<Status>),
+    /// Publishers are to be held back while this is a reason.
+    Alarm(Option<&'static str>),
     /// Finish what was taken, then say so.
     Drain,
     /// Leave the loop.

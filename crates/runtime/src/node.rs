@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogFormat, Scheme};
 use crate::data_dir::{DataDir, NodeFile};
 use crate::disk::{Adapter, Calls, Files, System};
-use crate::http::{Front, Phase, SideDoor, Stage};
+use crate::http::{Front, Phase, Room, SideDoor, Stage};
 use crate::logs;
 use crate::mailbox::{Letter, Mailbox};
 use crate::net::{Admission, Bound, Doorkeeper, bind};
@@ -63,7 +63,7 @@ pub struct Node {
     notices: Notices,
     inbox: Receiver<Notice>,
     addresses: Vec<(Scheme, SocketAddr)>,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 /// Runs a node until it is asked to end or must stop, as the `serve` command does.
@@ -110,9 +110,9 @@ impl Node {
             notices,
             inbox,
             addresses,
-            _data_dir: data_dir,
+            data_dir,
         };
-        let bound = node.open_side_door(&file, bound, signals)?;
+        let bound = node.open_side_door(config, &file, bound, signals)?;
         node.start_shards(config, &file, calls).map_err(Failure::Halted)?;
         node.await_shards()?;
         node.open_doors(config, bound)?;
@@ -170,7 +170,7 @@ impl Node {
     ) -> Result<(), String> {
         let clock = Clock::start();
         let pool = Pool::default();
-        let files = Arc::new(Files::new(self._data_dir.path(), calls, pool.clone()));
+        let files = Arc::new(Files::new(self.data_dir.path(), calls, pool.clone()));
         if !files.is_direct() {
             tracing::info!("the file system takes no direct writes: the log goes through the page cache");
         }
@@ -210,6 +210,7 @@ impl Node {
     /// Health can be asked for while the node recovers; the addresses of everything else are returned.
     fn open_side_door(
         &mut self,
+        config: &Config,
         file: &NodeFile,
         bound: Vec<Bound>,
         signals: Signals,
@@ -220,7 +221,8 @@ impl Node {
             side.into_iter().map(Bound::open).collect::<Result<_, _>>().map_err(Failure::Address)?;
         let front = Front { node: file.node(), phase: self.phase.clone(), mailboxes: self.mailboxes.clone() };
         let watched = signals == Signals::Watched;
-        let door = SideDoor::start(listeners, Arc::new(front), &self.notices, watched);
+        let room = Room { directory: self.data_dir.path().to_path_buf(), least: config.free_bytes_min };
+        let door = SideDoor::start(listeners, Arc::new(front), room, &self.notices, watched);
         self.side_door = Some(door.map_err(Failure::Halted)?);
         Ok(others)
     }

@@ -34,6 +34,8 @@ enum Command {
     Health(ask::Health),
     /// Show what a running node is doing: its shards, its queues, its counters.
     Status(ask::Status),
+    /// Measure this broker or any other AMQP 0-9-1 server.
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::HashPassword => password::run(),
         Command::Health(health) => health.run(),
         Command::Status(status) => status.run(),
+        Command::Bench(bench) => return bench.run(),
     };
     match outcome {
         Ok(()) => ExitCode::from(exit::OK),

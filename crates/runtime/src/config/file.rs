@@ -11,12 +11,13 @@ use super::keys::{Known, unknown};
 use super::{Config, ENVIRONMENT, LogFormat};
 
 /// Keys at the top, and below which of them more keys stand.
-const KNOWN: [Known; 8] = [
+const KNOWN: [Known; 9] = [
     Known { name: "data_dir", below: &[] },
     Known { name: "listen", below: &[] },
     Known { name: "shards", below: &[] },
     Known { name: "groups", below: &[] },
     Known { name: "segment_bytes", below: &[] },
+    Known { name: "free_bytes_min", below: &[] },
     Known { name: "log_format", below: &[] },
     Known { name: "limits", below: LimitSettings::KEYS },
     Known { name: "users", below: &["name", "password_hash", "loopback_only"] },
@@ -30,6 +31,7 @@ struct Settings {
     shards: Option<u16>,
     groups: Option<u32>,
     segment_bytes: Option<u64>,
+    free_bytes_min: Option<u64>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     limits: LimitSettings,
@@ -167,6 +169,7 @@ pub fn resolve(table: Table) -> Result<Config, String> {
         shards: settings.shards,
         groups: settings.groups,
         segment_bytes: settings.segment_bytes.unwrap_or(defaults.segment_bytes),
+        free_bytes_min: settings.free_bytes_min.unwrap_or(defaults.free_bytes_min),
         log_format: settings.log_format.unwrap_or(defaults.log_format),
         limits: settings.limits.resolve(),
         users,

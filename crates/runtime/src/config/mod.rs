@@ -17,6 +17,8 @@ pub use listen::{Listen, Scheme};
 
 /// Bytes of one log segment unless configured.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// Free bytes below which publishers are held back unless configured: room for a few segments.
+const FREE_BYTES_MIN: u64 = 512 << 20;
 /// Prefix of environment variables; `__` stands between the parts of a key.
 pub const ENVIRONMENT: &str = "WAYSTATION__";
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub groups: Option<u32>,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Publishers are held back while the data directory's file system has fewer free bytes than this.
+    pub free_bytes_min: u64,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Bounds.
@@ -60,6 +64,7 @@ impl Default for Config {
             shards: None,
             groups: None,
             segment_bytes: SEGMENT_BYTES,
+            free_bytes_min: FREE_BYTES_MIN,
             log_format: LogFormat::Text,
             limits: Limits::default(),
             users: vec![guest()],

@@ -1,4 +1,5 @@
-//! The side door for people and their monitoring: health, metrics and status over HTTP, and the process's signals.
+//! The side door for people and their monitoring: health, metrics and status over HTTP; and what must be watched
+//! while the node runs, the process's signals and the room on its disk.
 //!
 //! One thread with one small asynchronous runtime. It asks shards through their mailboxes, like everybody else, and
 //! has no other way into them.
@@ -6,6 +7,7 @@
 mod metrics;
 mod pages;
 mod phase;
+mod room;
 mod signals;
 
 use std::net::TcpListener;
@@ -16,6 +18,7 @@ use tokio::sync::oneshot;
 
 pub use pages::Front;
 pub use phase::{Phase, Stage};
+pub use room::Room;
 
 use crate::supervise::{Notices, spawn};
 
@@ -31,6 +34,7 @@ impl SideDoor {
     pub fn start(
         listeners: Vec<TcpListener>,
         front: Arc<Front>,
+        room: Room,
         notices: &Notices,
         watch_signals: bool,
     ) -> Result<SideDoor, String> {
@@ -43,6 +47,7 @@ impl SideDoor {
                 if watch_signals {
                     tokio::spawn(signals::watch(own_notices));
                 }
+                tokio::spawn(room.watch(front.mailboxes.clone()));
                 for listener in listeners {
                     tokio::spawn(serve(listener, front.clone()));
                 }

@@ -160,6 +160,7 @@ impl<C: Calls> ShardLoop<C> {
                 Letter::Verified(conn, matches) => self.parts.shard.authenticated(conn, matches),
                 // Whoever asked may have given up waiting.
                 Letter::Status(reply) => drop(reply.send(self.parts.shard.status())),
+                Letter::Alarm(reason) => self.parts.shard.set_alarm(reason),
                 Letter::Drain => self.parts.shard.drain(),
                 Letter::Stop => self.stopped = true,
             }

@@ -20,6 +20,7 @@ fn the_ready_line_names_every_address_and_a_signal_ends_the_node_in_order() {
     let (code, log) = node.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("INFO draining") && log.contains("INFO stopped"), "{log}");
+    assert!(!log.contains("not drained"), "{log}");
 }
 
 #[test]
