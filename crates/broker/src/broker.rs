@@ -172,7 +172,7 @@ impl Broker {
         }
     }
 
-    fn applied(&mut self, group: GroupId, sequence: model::OpSequence) {
+    pub(crate) fn applied(&mut self, group: GroupId, sequence: model::OpSequence) {
         let Some(at) = self.door.by_group.get(&group).copied() else { return };
         let mut told = std::mem::take(&mut self.told);
         self.door.outgoing[at].applied(sequence, |waits| told.push(waits));

@@ -1,6 +1,6 @@
 //! Answers of hosts and of the metadata group, on their way to whoever asked.
 
-use model::{ConnId, Event, Lane, OpSequence, Refusal};
+use model::{ConnId, Event, GroupId, Lane, OpSequence, Refusal};
 use topology::Answer as Changed;
 
 use super::Pending;
@@ -91,6 +91,8 @@ impl Broker {
 
     /// Every shard has applied the change; `value` is the number of messages that went with a deleted queue.
     pub(crate) fn change_done(&mut self, sequence: OpSequence, value: u64) {
+        // Nobody waits for it there, but its bytes no longer count against the group's bound.
+        self.applied(GroupId::METADATA, sequence);
         match self.door.changes.remove(&sequence) {
             Some(PendingChange::Answered { conn, lane, answer }) => {
                 self.answer_client(conn, lane, answer, value);
