@@ -13,6 +13,9 @@ use crate::tally::Tally;
 /// Turns within which a sound node must serve, answer or hand over what it has.
 const PATIENCE: u64 = 20_000;
 
+/// Most microseconds that pass at once: clients do something in between, too.
+const LEAP_US: u64 = 5000;
+
 /// What came of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -145,7 +148,7 @@ impl Life {
         let pass = 1 + self.prng.below(60);
         self.node.now.mono_us = match self.prng.chance(1, 2) {
             true => before + pass,
-            false => next.max(before + pass),
+            false => next.clamp(before + pass, before + LEAP_US),
         };
         self.node.now.wall_ms += (self.node.now.mono_us - before) / 1000;
         self.node.turn(&mut self.prng);

@@ -3,7 +3,7 @@
 use base::Block;
 use model::{GroupId, Index, ShardId};
 use queue::{Delivery, Effect};
-use replica::Committed;
+use replica::{Committed, Role};
 
 use super::HostWaits;
 use super::group::{GroupLog, HostedQueue, QueueGroup};
@@ -63,10 +63,15 @@ impl Broker {
         } else {
             self.apply(at, index, &block);
         }
-        if let GroupLog::Replicated(replica) = &mut self.host.groups[at].log
-            && let Err(halted) = replica.applied(index, term)
-        {
+        let group = &mut self.host.groups[at];
+        let GroupLog::Replicated(replica) = &mut group.log else { return };
+        let served = replica.role() == Role::Leader;
+        if let Err(halted) = replica.applied(index, term) {
             self.notices.push_back(Notice::Halt(halted.0));
+        }
+        if !served && replica.role() == Role::Leader {
+            // Only now everything that an earlier leader may have handed out is known.
+            group.rebuild_deliveries(&self.pool);
         }
     }
 
@@ -114,6 +119,9 @@ impl Broker {
                 }
             }
             Effect::Deleted { queue, .. } => self.revoke(at, queue),
+            // What an earlier start of this node proposed and is applied only now has nobody waiting for it; its
+            // numbers must not be taken for those of this start.
+            Effect::Applied { origin, .. } if origin.boot() != self.origin.boot() => {}
             Effect::Applied { origin, sequence } => {
                 let shard = ShardId(origin.place() as u16);
                 let id = group.id;

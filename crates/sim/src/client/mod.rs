@@ -39,14 +39,16 @@ pub struct Link {
     /// Channels by number.
     pub channels: BTreeMap<u16, Channel>,
     consumers: u64,
+    is_loud: bool,
 }
 
 type Fault = (&'static str, String);
 
 impl Link {
-    fn new(conn: ConnId) -> Link {
+    fn new(conn: ConnId, is_loud: bool) -> Link {
         Link {
             conn,
+            is_loud,
             stage: Stage::Greeted,
             input: Vec::new(),
             output: PROTOCOL_HEADER.to_vec(),
@@ -62,6 +64,9 @@ impl Link {
 
     /// Sends a method; `ask` if it is answered.
     fn send(&mut self, number: u16, method: &Method<'_>, ask: Option<Ask>) {
+        if self.is_loud {
+            eprintln!("  {}.{number} -> {method:?}", self.conn);
+        }
         method.put(number, &mut self.output);
         if let Some(ask) = ask {
             self.channel(number).ask(ask);
@@ -92,6 +97,10 @@ impl Link {
         }
         let unreadable = |malformed| ("L11", format!("a frame cannot be read: {malformed:?}"));
         if frame.kind == frame::METHOD {
+            if self.is_loud {
+                let method = Method::decode(frame.payload, 8);
+                eprintln!("  {}.{} <- {method:?}", self.conn, frame.channel);
+            }
             let method = Method::decode(frame.payload, 8).map_err(unreadable)?;
             return match frame.channel {
                 0 => self.method(&method, ledger),
@@ -214,7 +223,7 @@ impl Client {
 
     /// Connects.
     pub fn connect(&mut self, node: &mut Node, prng: &mut Prng) {
-        self.link = Some(Link::new(node.connect(prng)));
+        self.link = Some(Link::new(node.connect(prng), node.is_loud));
     }
 
     /// Hangs up without a word.
