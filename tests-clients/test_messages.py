@@ -165,15 +165,16 @@ def test_confirms_of_channels_are_counted_apart(wires, names):
         assert wire.expect(channel, "basic.ack").u64() == 1
 
 
-def test_direct_reply_to_needs_no_queue(connect, names):
+def test_direct_reply_to_needs_no_queue(server, connect, names):
     client, server_side, queue = connect().channel(), connect().channel(), names.queue()
     server_side.queue_declare(queue)
     answers = []
     client.basic_consume("amq.rabbitmq.reply-to", lambda _c, _m, _p, body: answers.append(body), auto_ack=True)
     client.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
     _, properties, body = until(lambda: (found := server_side.basic_get(queue, auto_ack=True))[0] and found)
-    assert body == b"question" and properties.reply_to.startswith("amq.rabbitmq.reply-to.")
-    server_side.queue_declare(properties.reply_to, passive=True)
+    assert body == b"question" and properties.reply_to not in (None, "amq.rabbitmq.reply-to")
+    if not server.ours:  # Here the reply queue is an exclusive one of the client, and says so (405) when asked about.
+        server_side.queue_declare(properties.reply_to, passive=True)
     server_side.basic_publish("", properties.reply_to, b"answer", mandatory=True)
     until(lambda: nothing_comes(client, 0.02) or answers)
     assert answers == [b"answer"]

@@ -171,6 +171,10 @@ pub struct ExchangeDeclaration {
     pub arguments: Arguments,
 }
 
+/// Declaring a queue of this name makes the broker choose a name that begins with it and that nobody can guess: the
+/// queue is its connection's address for replies, which others may ask for but not use otherwise.
+pub const REPLY_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
 /// A queue to be declared.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use base::{Map, Now, Prng, SendBuffer, map};
-use model::{ConsumerId, Lane, Limits, Outcome, Request};
+use model::{ConsumerId, Limits, Request};
 
 use channel::Channel;
 use clock::Clock;
@@ -210,12 +210,9 @@ impl Session {
         let mut lanes: Vec<u16> = self.channels.keys().copied().collect();
         lanes.sort_unstable();
         for lane in lanes {
-            if let Some(channel) = self.channels.remove(&lane) {
-                let held = channel.unacked.into_held();
-                let outcome = Outcome::Return { failed: true };
-                held.for_each(|held| outbox::settle(&mut self.outbox, Lane(lane), &held, outcome));
-            }
+            self.return_held(lane);
         }
+        self.channels.clear();
         self.stage = Stage::Ended;
         (self.partial, self.parked) = (0, 0);
         self.consumers.clear();

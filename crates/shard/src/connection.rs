@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     pub ended: bool,
     /// Has unread input that need not wait for more bytes.
     pub hungry: bool,
+    /// When it is looked at next, at the latest.
+    pub looked_at_us: u64,
 }
 
 impl Connection {
@@ -43,7 +45,7 @@ impl Connection {
         let protocol = match door {
             Door::Amqp => Protocol::Amqp(Box::new(Session::new(limits, product, seed, now))),
         };
-        Connection { protocol, out: SendBuffer::default(), dirty: false, ended: false, hungry: false }
+        Connection { protocol, out: SendBuffer::default(), dirty: false, ended: false, hungry: false, looked_at_us: u64::MAX }
     }
 
     /// Decodes from the front of `input` until something arises.
@@ -78,9 +80,15 @@ impl Connection {
         }
     }
 
-    pub(crate) fn tick(&mut self, now: Now) {
+    /// `unread`: its input is left unread on purpose, so its silence says nothing.
+    pub(crate) fn tick(&mut self, now: Now, unread: bool) {
         match &mut self.protocol {
-            Protocol::Amqp(session) => drop(session.tick(now, &mut self.out)),
+            Protocol::Amqp(session) => {
+                if unread {
+                    session.excuse_silence();
+                }
+                drop(session.tick(now, &mut self.out));
+            }
         }
     }
 

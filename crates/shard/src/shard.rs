@@ -145,9 +145,9 @@ impl Shard {
         self.now = now;
         let (limits, product) = (self.limits.clone(), self.product.clone());
         let connection = Connection::new(door, limits, product, self.prng.draw(), now);
-        self.timers.set(connection.next_deadline().unwrap_or(now.mono_us), conn);
         self.connections.insert(conn, connection);
         self.broker.connected(conn, peer);
+        self.arm(conn);
     }
 
     /// Bytes arrived. Returns how many were used; the rest must be given again, in front of what arrives next.
@@ -183,7 +183,19 @@ impl Shard {
         }
         self.requests(conn);
         self.touch(conn);
+        self.arm(conn);
         used
+    }
+
+    /// Sees to it that the connection is looked at when it wants to be.
+    fn arm(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        if let Some(next) = connection.next_deadline()
+            && next < connection.looked_at_us
+        {
+            connection.looked_at_us = next;
+            self.timers.set(next, conn);
+        }
     }
 
     /// Hands the broker what input and events gave rise to.
@@ -333,6 +345,7 @@ impl Shard {
                 self.broker.handle(conn, request);
             }
             self.touch(conn);
+            self.arm(conn);
         }
         asked
     }
@@ -353,12 +366,15 @@ impl Shard {
 
     fn tick(&mut self) {
         while let Some(conn) = self.timers.due(self.now.mono_us) {
+            let unread = !self.wants_read(conn);
             let Some(connection) = self.connections.get_mut(&conn) else { continue };
-            connection.tick(self.now);
-            if let Some(next) = connection.next_deadline() {
-                self.timers.set(next.max(self.now.mono_us + 1000), conn);
+            if connection.looked_at_us > self.now.mono_us {
+                continue;
             }
+            connection.tick(self.now, unread);
+            connection.looked_at_us = u64::MAX;
             self.touch(conn);
+            self.arm(conn);
         }
     }
 

@@ -36,6 +36,8 @@ struct Copy {
     queue: usize,
     /// The connection that holds it.
     held_by: Option<u64>,
+    /// The number of the delivery that it was received with last.
+    received_at: u64,
     received: u32,
     settled: Settled,
     returned: u32,
@@ -139,6 +141,7 @@ impl Ledger {
         let copy = |queue: &usize| Copy {
             queue: *queue,
             held_by: None,
+            received_at: 0,
             received: 0,
             settled: Settled::No,
             returned: 0,
@@ -192,6 +195,7 @@ impl Ledger {
         self.seen.counted += u64::from(copy.returned_durably > 0);
         copy.received += 1;
         self.seen.delivered += 1;
+        copy.received_at = self.seen.delivered;
         self.seen.redelivered += u64::from(d.redelivered);
         self.seen.first += u64::from(!d.redelivered);
         // It came back: a settlement that a crash may forget was forgotten.
@@ -285,10 +289,11 @@ impl Ledger {
         self.copy(message, queue).held_by = None;
     }
 
-    /// Everything in the queue that nobody holds may be gone.
-    pub fn excuse(&mut self, queue: usize) {
+    /// Everything in the queue may be gone but what somebody held before that delivery and holds still.
+    pub fn excuse(&mut self, queue: usize, since: u64) {
         for copy in self.messages.iter_mut().flat_map(|message| &mut message.copies) {
-            if copy.queue == queue && copy.held_by.is_none() && !copy.may_be_gone {
+            let is_safe = copy.held_by.is_some() && copy.received_at <= since;
+            if copy.queue == queue && !is_safe && !copy.may_be_gone {
                 copy.may_be_gone = true;
                 self.seen.excused += 1;
             }

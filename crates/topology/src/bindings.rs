@@ -306,7 +306,7 @@ impl Topology {
 /// Refuses to touch the default exchange, which always leads to each queue by its name.
 pub(crate) fn refuse_default(exchange: &str) -> Result<(), Refusal> {
     if exchange.is_empty() {
-        return Err(Refusal::AccessRefused("the default exchange cannot be changed or asked about".into()));
+        return Err(Refusal::AccessRefused("operation not permitted on the default exchange".into()));
     }
     Ok(())
 }

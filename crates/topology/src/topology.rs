@@ -253,7 +253,7 @@ pub(crate) fn check_name(entity: Entity, name: &str) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("a {} name is longer than 255 bytes", entity.word())));
     }
     if name.starts_with("amq.") {
-        let text = format!("{} name '{name}' begins with the reserved prefix 'amq.'", entity.word());
+        let text = format!("{} name '{name}' contains reserved prefix 'amq.*'", entity.word());
         return Err(Refusal::AccessRefused(text));
     }
     Ok(())

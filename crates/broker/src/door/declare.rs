@@ -1,7 +1,7 @@
 //! Changes of the topology: what can be answered from this shard's copy is; the rest is proposed to the metadata
 //! group and answered when every shard has it.
 
-use model::{Change, ConnId, Entity, Event, GroupId, Lane, OperationKind, QueueId, Refusal};
+use model::{Change, ConnId, Entity, Event, GroupId, Lane, OperationKind, QueueId, REPLY_PREFIX, Refusal};
 use topology::{Command, Owner};
 
 use super::{Pending, PendingChange};
@@ -41,9 +41,18 @@ impl Broker {
     }
 
     fn passive_queue(&mut self, conn: ConnId, lane: Lane, name: &str) -> Result<(), Refusal> {
+        if name.starts_with(REPLY_PREFIX) && self.is_locked_queue(conn, name) {
+            self.events.push_back((conn, Event::Declared(lane, name.to_owned(), 0, 1)));
+            return Ok(());
+        }
         let (queue, group) = self.find_queue(conn, name).map(|queue| (queue.id, queue.group))?;
         self.count_declared(conn, lane, name.to_owned(), queue, group);
         Ok(())
+    }
+
+    /// Whether there is such a queue and it is another connection's.
+    fn is_locked_queue(&self, conn: ConnId, name: &str) -> bool {
+        matches!(self.find_queue(conn, name), Err(Refusal::Locked(_)))
     }
 
     /// Answers a declaration with the queue's counts.
@@ -97,18 +106,19 @@ impl Broker {
         Owner { origin: self.origin, conn }
     }
 
-    fn propose_change(&mut self, conn: ConnId, lane: Lane, change: Change) {
+    fn propose_change(&mut self, conn: ConnId, lane: Lane, mut change: Change) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let vhost = connection.vhost.as_deref().unwrap_or_default().to_owned();
         if matches!(&change, Change::DeclareQueue(declaration) if declaration.exclusive) {
             connection.has_exclusive_queues = true;
         }
+        let prefix = self.choose_prefix(&mut change);
         let command = Command::Change(topology::Change {
             vhost,
             change,
             owner: Some(self.owner(conn)),
             group: self.group_for_new_queue(),
-            name: self.random_queue_name(),
+            name: self.random_queue_name(prefix),
         });
         self.propose_command(&command, PendingChange::Client { conn, lane });
     }
@@ -133,9 +143,20 @@ impl Broker {
         }
     }
 
-    fn random_queue_name(&mut self) -> String {
+    /// What a name chosen by the broker begins with; a reply queue asks for one of its own.
+    fn choose_prefix(&self, change: &mut Change) -> &'static str {
+        match change {
+            Change::DeclareQueue(declaration) if declaration.name == REPLY_PREFIX => {
+                declaration.name.clear();
+                REPLY_PREFIX
+            }
+            _ => "amq.gen-",
+        }
+    }
+
+    fn random_queue_name(&mut self, prefix: &str) -> String {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let letters = (0..22).map(|_| char::from(LETTERS[self.prng.below(64) as usize]));
-        std::iter::once("amq.gen-").flat_map(str::chars).chain(letters).collect()
+        std::iter::once(prefix).flat_map(str::chars).chain(letters).collect()
     }
 }

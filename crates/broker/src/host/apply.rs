@@ -1,7 +1,7 @@
 //! Proposing to groups hosted here and applying what is committed.
 
 use base::Block;
-use model::{GroupId, Index, ShardId};
+use model::{GroupId, Index};
 use queue::{Delivery, Effect};
 use replica::{Committed, Role};
 
@@ -123,9 +123,8 @@ impl Broker {
             // numbers must not be taken for those of this start.
             Effect::Applied { origin, .. } if origin.boot() != self.origin.boot() => {}
             Effect::Applied { origin, sequence } => {
-                let shard = ShardId(origin.place() as u16);
                 let id = group.id;
-                self.post.send(shard, Content::Applied { group: id, sequence });
+                self.post.send(origin.shard(), Content::Applied { group: id, sequence });
             }
             Effect::Answered { origin, sequence, value } if origin == self.origin => {
                 match self.host.waits.remove(&(group.id, sequence)) {

@@ -95,6 +95,9 @@ impl Broker {
             self.post.send(shard, Content::Changed { number, origin, sequence, command });
         }
         self.changed(number, origin, sequence, operation.body);
+        if origin.boot() == self.origin.boot() {
+            self.post.send(origin.shard(), Content::Applied { group: GroupId::METADATA, sequence });
+        }
     }
 
     /// The other shards, those first that may host what the change creates: mail keeps its order, so they know a
@@ -107,7 +110,7 @@ impl Broker {
         if let Ok(Command::Change(change)) = Command::decode(command) {
             let (group, owner) = (change.group, change.owner);
             first.extend(self.door.by_group.get(&group).map(|at| self.door.outgoing[*at].host));
-            first.extend(owner.map(|owner| ShardId(owner.origin.place() as u16)));
+            first.extend(owner.map(|owner| owner.origin.shard()));
         }
         let mut order: Vec<ShardId> = (1..self.settings.shards).map(ShardId).collect();
         order.sort_by_key(|shard| !first.contains(shard));
@@ -126,7 +129,7 @@ impl Broker {
         let (origin, sequence, value) = (spreading.origin, spreading.sequence, spreading.value);
         metadata.spreading.remove(&number);
         if origin.boot() == self.origin.boot() {
-            self.post.send(ShardId(origin.place() as u16), Content::ChangeDone { sequence, value });
+            self.post.send(origin.shard(), Content::ChangeDone { sequence, value });
         }
     }
 

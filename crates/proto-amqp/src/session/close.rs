@@ -1,10 +1,10 @@
 //! Endings: of a channel or the connection, by the client's wish, by a fault, or because the node goes away.
 
 use base::SendBuffer;
-use model::{Lane, Request};
+use model::{Lane, Outcome, Request};
 
 use super::channel::State;
-use super::outbox::Due;
+use super::outbox::{self, Due};
 use super::{Session, Stage};
 use crate::map::Fault;
 use crate::wire::{Frame, Method, ReplyCode, frame};
@@ -36,6 +36,7 @@ impl Session {
 
     /// The channel is over as far as the broker is concerned.
     pub(super) fn end_channel(&mut self, lane: u16, state: State) {
+        self.return_held(lane);
         let Some(channel) = self.channels.get_mut(&lane) else { return };
         self.partial -= channel.content.held();
         for consumer in channel.tags.values() {
@@ -45,6 +46,15 @@ impl Session {
         self.grants.retain(|(consumer, _)| self.consumers.contains_key(consumer));
         self.outbox.retain(|due| !matches!(due, Due::Publish { lane: on, .. } if on.0 == lane));
         self.due(Request::CloseLane { lane: Lane(lane) });
+    }
+
+    /// What the channel's consumers hold is for others, or for later.
+    pub(super) fn return_held(&mut self, lane: u16) {
+        let Some(channel) = self.channels.get_mut(&lane) else { return };
+        let outcome = Outcome::Return { failed: true };
+        for held in std::mem::take(&mut channel.unacked).into_held() {
+            outbox::settle(&mut self.outbox, Lane(lane), &held, outcome);
+        }
     }
 
     /// Sends `connection.close` and reads on only for its `close-ok`.
@@ -68,6 +78,9 @@ impl Session {
     fn end_connection(&mut self, stage: Stage) {
         if matches!(self.stage, Stage::Open | Stage::Entering) {
             self.outbox.retain(|due| !matches!(due, Due::Publish { .. }));
+            let mut lanes: Vec<u16> = self.channels.keys().copied().collect();
+            lanes.sort_unstable();
+            lanes.into_iter().for_each(|lane| self.return_held(lane));
             self.due(Request::Close);
         }
         self.stage = stage;

@@ -4,7 +4,7 @@
 //! consumes from that; publishes that name the pseudo-queue for replies get the real name.
 
 use base::SendBuffer;
-use model::{Arguments, Change, ConsumerId, Lane, QueueDeclaration, Request, Subscribe, Value};
+use model::{Arguments, Change, ConsumerId, Lane, QueueDeclaration, REPLY_PREFIX, Request, Subscribe, Value};
 
 use super::Session;
 use super::channel::Reply;
@@ -156,7 +156,7 @@ impl Session {
             return refuse("reply consumer already set");
         }
         let declaration = QueueDeclaration {
-            name: String::new(),
+            name: REPLY_PREFIX.to_owned(),
             passive: false,
             durable: false,
             exclusive: true,

@@ -4,10 +4,11 @@
 //! they were read from.
 
 use base::{Block, Put, SendBuffer};
-use model::{Delivered, Item, OwnedRecord, Record};
+use model::{Delivered, Item, Outcome, OwnedRecord, Record};
 
 use super::Session;
 use super::channel::{Channel, State};
+use super::outbox;
 use super::settle::Held;
 use crate::wire::frame::{self, BODY, END, HEADER, METHOD, OVERHEAD};
 use crate::wire::{Method, ReplyCode, content, properties};
@@ -21,10 +22,10 @@ impl Session {
         let (Some(consumer), Some(channel)) =
             (self.consumers.get(&delivered.consumer), self.channels.get_mut(&lane))
         else {
-            return;
+            return self.send_back(delivered);
         };
         if channel.state != State::Open {
-            return;
+            return self.send_back(delivered);
         }
         let small_max = (SHARE_MIN - 1).min(self.frame_max - OVERHEAD);
         for item in &delivered.items {
@@ -41,6 +42,14 @@ impl Session {
                 let grants = consumer.is_bounded.then_some(delivered.consumer);
                 channel.unacked.push(Held { tag, queue: delivered.queue, seq: item.seq, grants });
             }
+        }
+    }
+
+    /// Messages that came when nobody was there to take them any more: they were not handed to anybody.
+    pub(super) fn send_back(&mut self, delivered: &Delivered) {
+        for item in &delivered.items {
+            let held = Held { tag: 0, queue: delivered.queue, seq: item.seq, grants: None };
+            outbox::settle(&mut self.outbox, delivered.lane, &held, Outcome::Return { failed: false });
         }
     }
 

@@ -16,6 +16,9 @@ impl Session {
             Event::Closed => self.broker_closed(out),
             Event::ShuttingDown => self.shutdown(out),
             Event::Refused(None, refusal) => self.refused(refusal, out),
+            Event::Delivered(delivered) | Event::Got(delivered, _) if self.stage != Stage::Open => {
+                self.send_back(delivered);
+            }
             // Behind a close nothing on channels matters any more.
             _ if self.stage != Stage::Open => {}
             Event::Blocked(reason) => self.blocked(Some(reason), out),
@@ -116,7 +119,7 @@ impl Session {
     }
 
     fn take_got(&mut self, delivered: &Delivered, behind: u64, out: &mut SendBuffer) {
-        let Some((awaited, _)) = self.answered(delivered.lane.0) else { return };
+        let Some((awaited, _)) = self.answered(delivered.lane.0) else { return self.send_back(delivered) };
         if let Reply::Got { settled } = awaited.reply {
             self.got(delivered, behind, settled, out);
         }

@@ -77,7 +77,7 @@ impl Session {
             BasicCancel { consumer_tag, nowait } => self.cancel(lane, consumer_tag, nowait, out),
             BasicCancelOk { .. } => Ok(()),
             BasicGet { queue, no_ack } => self.get(lane, queue, no_ack),
-            QueueDeclare { queue, nowait, .. } if queue.starts_with(REPLY_TO) => {
+            QueueDeclare { queue, nowait, .. } if queue == REPLY_TO => {
                 self.declare_reply_queue(lane, queue, nowait, out)
             }
             other => self.topology(lane, other),

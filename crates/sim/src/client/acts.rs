@@ -246,7 +246,12 @@ fn consume(link: &mut Link, with: &mut Stagehand<'_>) {
         // The last queue's places are followed exactly.
         let queue = with.prng.below(with.routes.queues as u64 - 1) as usize;
         let name = format!("q{queue}");
-        link.send(CONSUMING, &Method::QueuePurge { queue: &name, nowait: false }, Some(Ask::Purge(queue)));
+        let since = with.ledger.seen.delivered;
+        link.send(
+            CONSUMING,
+            &Method::QueuePurge { queue: &name, nowait: false },
+            Some(Ask::Purge { queue, since }),
+        );
     }
     if with.prng.chance(habits.ask, 200) {
         let queue = with.prng.below(with.routes.queues as u64 - 1) as usize;

@@ -22,7 +22,7 @@ pub enum Ask {
     Cancel(String),
     Get { queue: usize, auto_ack: bool },
     Count(usize),
-    Purge(usize),
+    Purge { queue: usize, since: u64 },
     Declare,
     DeclareExchange,
     Bind,
@@ -146,15 +146,15 @@ impl Channel {
         self.unconfirmed.len() as u64
     }
 
-    /// Whether messages may vanish with the connection unseen, and from which queues.
-    pub fn takes_from(&self) -> Vec<usize> {
-        let consumers =
-            self.consumers.values().filter(|consumer| consumer.auto_ack).map(|consumer| consumer.queue);
+    /// From which queues messages may vanish unseen with the connection, but what was held since before that delivery.
+    pub fn takes_from(&self) -> Vec<(usize, u64)> {
+        let auto_ack = self.consumers.values().filter(|consumer| consumer.auto_ack);
         let asks = self.asks.iter().filter_map(|(ask, _)| match ask {
-            Ask::Get { queue, auto_ack: true } | Ask::Purge(queue) => Some(*queue),
+            Ask::Get { queue, auto_ack: true } => Some((*queue, u64::MAX)),
+            Ask::Purge { queue, since } => Some((*queue, *since)),
             _ => None,
         });
-        consumers.chain(asks).collect()
+        auto_ack.map(|consumer| (consumer.queue, u64::MAX)).chain(asks).collect()
     }
 
     /// A publish was sent.
@@ -211,7 +211,7 @@ impl Channel {
     /// The channel was closed in order.
     pub fn closed(&mut self, ledger: &mut Ledger) {
         self.known(u64::MAX, None, ledger);
-        self.takes_from().iter().for_each(|queue| ledger.excuse(*queue));
+        self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
         self.held.values().for_each(|held| ledger.came_back(held.message, held.queue));
         *self = Channel::new(self.connection);
     }
@@ -221,7 +221,7 @@ impl Channel {
         self.held.values().for_each(|held| ledger.let_go(held.message, held.queue));
         let settled = self.said.iter().filter(|said| said.failed.is_none());
         settled.for_each(|said| ledger.let_go(said.message, said.queue));
-        self.takes_from().iter().for_each(|queue| ledger.excuse(*queue));
+        self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
         if self.asks.iter().any(|(ask, _)| matches!(ask, Ask::Get { .. })) {
             // The node may hand something to a connection that is not there any more.
             ledger.forget_places();
@@ -306,9 +306,9 @@ impl Channel {
                 self.known(before, Some(*queue), ledger);
                 self.counts.push((*queue, *message_count));
             }
-            (Ask::Purge(queue), Method::QueuePurgeOk { .. }) => {
+            (Ask::Purge { queue, since }, Method::QueuePurgeOk { .. }) => {
                 self.known(before, Some(*queue), ledger);
-                ledger.excuse(*queue);
+                ledger.excuse(*queue, *since);
             }
             // Requests behind a close are not answered; the client sends none.
             _ => return Err(("L10", format!("{ask:?} was answered with {answer:?}"))),
@@ -396,7 +396,7 @@ impl Channel {
         // What comes to a channel that is closing is as if it had not come.
         if self.is_closing {
             if auto_ack {
-                ledger.excuse(held.queue);
+                ledger.excuse(held.queue, u64::MAX);
             }
             return Ok(());
         }
