@@ -1,0 +1,140 @@
+//! Crashes of the real broker on real files: its disk calls are recorded, the record is cut at random points, what was
+//! synced is kept with a random part of the rest, and the real broker starts on that.
+//!
+//! Whatever was confirmed before the cut must be there, whatever was settled for certain must not, and nothing may
+//! be there that was not published. 1,000 cuts in a release build, fewer in a debug build.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests of a program that has files and sockets.
+
+mod account;
+mod client;
+mod disk_image;
+mod load;
+mod recorder;
+mod scratch;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use base::Prng;
+use runtime::config::Scheme;
+use runtime::disk::{Calls, System};
+use runtime::{Config, Failure, Node, Signals};
+
+use account::Account;
+use client::Client;
+use load::Load;
+use recorder::Recorder;
+use scratch::Scratch;
+
+const CUTS: u64 = if cfg!(debug_assertions) { 100 } else { 1000 };
+
+fn config(data_dir: &Path) -> Config {
+    let listen = vec!["amqp://127.0.0.1:0".parse().expect("an address")];
+    // Small segments, so that the record crosses several of them.
+    let data_dir = data_dir.to_path_buf();
+    Config { data_dir, listen, shards: Some(1), segment_bytes: 4 << 20, ..Config::default() }
+}
+
+fn start<C: Calls>(data_dir: &Path, calls: Arc<C>) -> (Node, SocketAddr) {
+    try_start(data_dir, calls).expect("a node")
+}
+
+fn try_start<C: Calls>(data_dir: &Path, calls: Arc<C>) -> Result<(Node, SocketAddr), Failure> {
+    let node = Node::start(&config(data_dir), calls, Signals::Ignored)?;
+    let (_, address) =
+        node.addresses().iter().find(|(scheme, _)| *scheme == Scheme::Amqp).expect("listening");
+    let address = *address;
+    Ok((node, address))
+}
+
+/// Everything in the queue, by message number, each body checked; `None` when there is no such queue.
+fn empty_queue(client: &mut Client, queue: &str) -> Option<Vec<u64>> {
+    client.open_channel();
+    client.declare(queue, true)?;
+    let mut found = Vec::new();
+    while let Some((_, body)) = client.get(queue, true) {
+        found.push(load::number(&body));
+    }
+    client.close_channel();
+    Some(found)
+}
+
+fn check(account: &Account, address: SocketAddr, cut: usize) -> Result<(), String> {
+    let mut client = Client::connect(address);
+    for (at, queue) in load::QUEUES.iter().enumerate() {
+        let found = empty_queue(&mut client, queue);
+        account.check(at, cut, found)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broker_started_on_any_cut_of_the_record_keeps_every_promise() {
+    let scratch = Scratch::on_disk();
+    let recorder = Arc::new(Recorder::default());
+    let (node, address) = start(&scratch.path, recorder.clone());
+    let load = Load::run(address, &recorder);
+    drop(node);
+    let steps = recorder.steps();
+    let account = Account::new(&steps, load);
+    assert!(account.promises() > 300, "the record has promises to check: {}", account.promises());
+    let node_file = std::fs::read(scratch.path.join("node")).expect("the node file");
+    for seed in 0..CUTS {
+        let mut prng = Prng::new(seed);
+        let cut = prng.below(steps.len() as u64 + 1) as usize;
+        let image = Scratch::in_memory();
+        std::fs::write(image.path.join("node"), &node_file).expect("written");
+        disk_image::build(&steps[..cut], &scratch.path, &image.path, &mut prng);
+        let outcome = match try_start(&image.path, Arc::new(System)) {
+            Ok((_node, address)) => check(&account, address, cut),
+            Err(failure) => Err(format!("it does not start: {failure:?}")),
+        };
+        assert_eq!(outcome, Ok(()), "seed {seed}, cut at step {cut} of {}", steps.len());
+    }
+}
+
+#[test]
+fn the_checks_notice_a_disk_that_forgets_what_it_synced() {
+    let scratch = Scratch::on_disk();
+    let recorder = Arc::new(Recorder::default());
+    let (node, address) = start(&scratch.path, recorder.clone());
+    let load = Load::run(address, &recorder);
+    drop(node);
+    let steps = recorder.steps();
+    let account = Account::new(&steps, load);
+    // All the writes of the middle of the record are lost although they were synced.
+    let middle = steps.len() / 3..steps.len() / 2;
+    let forgetful = disk_image::without_writes(&steps, middle);
+    let image = Scratch::in_memory();
+    std::fs::copy(scratch.path.join("node"), image.path.join("node")).expect("copied");
+    disk_image::build(&forgetful, &scratch.path, &image.path, &mut Prng::new(1));
+    match try_start(&image.path, Arc::new(System)) {
+        // Saying that something is missing is as good as being caught.
+        Err(Failure::Halted(reason)) => assert!(!reason.is_empty()),
+        Err(other) => panic!("{other:?}"),
+        Ok((_node, address)) => {
+            check(&account, address, steps.len()).expect_err("messages are missing");
+        }
+    }
+}
+
+#[test]
+fn after_one_failed_write_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
+    for failing in [40, 41, 60] {
+        let scratch = Scratch::on_disk();
+        let recorder = Arc::new(Recorder::failing_at(failing));
+        let (node, address) = start(&scratch.path, recorder.clone());
+        let running = std::thread::spawn(move || node.run());
+        let load = Load::run(address, &recorder);
+        let ended = running.join().expect("no panic");
+        let Err(Failure::Halted(reason)) = ended else { panic!("{ended:?}") };
+        assert!(reason.contains(recorder::FAILURE), "{reason}");
+        let steps = recorder.steps();
+        let failed = recorder.failed_at().expect("it failed");
+        let account = Account::new(&steps, load);
+        assert_eq!(account.confirmed_after(failed), 0, "a confirm left after the failure");
+        let (_node, address) = start(&scratch.path, Arc::new(System));
+        check(&account, address, steps.len()).expect("kept");
+    }
+}
