@@ -220,17 +220,33 @@ impl Broker {
     }
 
     fn loaded(&mut self, group: GroupId, index: model::Index, block: Result<Block, String>) {
-        if let Err(reason) = block {
+        let block = match block {
+            Ok(block) => block,
             // What is damaged is unknown, not absent: nothing behind it is served past it.
-            self.fail(format!("entry {index} of group {group} cannot be read: {reason}"));
-            return;
+            Err(why) => return self.fail(format!("entry {index} of group {group} cannot be read: {why}")),
+        };
+        if let Some(group) = self.host.group(group) {
+            group.loaded.insert(index, block);
         }
-        let Some(at) = self.host.by_group.get(&group).copied() else { return };
-        let group = &mut self.host.groups[at];
-        for queue in std::mem::take(&mut group.reading) {
-            group.wake(queue);
+        // The bytes that this read held may be what another group waits for.
+        for at in 0..self.host.groups.len() {
+            let group = &mut self.host.groups[at];
+            for queue in std::mem::take(&mut group.reading) {
+                group.wake(queue);
+            }
+            if !group.asked.is_empty() {
+                self.ask_again(at);
+            }
         }
-        self.ask_again(at);
+    }
+
+    /// Lets go of what was read for messages that have left.
+    fn tidy_loaded(&mut self) {
+        let most = 2 * self.settings.limits.message_bytes_max;
+        for group in &mut self.host.groups {
+            let waits = !group.reading.is_empty() || !group.asked.is_empty();
+            group.loaded.tidy(waits, most);
+        }
     }
 
     fn fail(&mut self, reason: String) {
@@ -259,6 +275,7 @@ impl Broker {
                 break;
             }
         }
+        self.tidy_loaded();
         self.checkpoint();
         self.log.flush();
     }

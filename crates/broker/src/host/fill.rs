@@ -4,7 +4,7 @@ use base::Block;
 use commitlog::{CommitLog, Lookup};
 use model::{GroupId, Index, OperationKind, QueueId};
 
-use super::group::GroupLog;
+use super::group::{GroupLog, Loaded};
 use crate::Broker;
 use crate::parcel::Content;
 
@@ -16,6 +16,7 @@ const FILL_BYTES: u64 = 2 << 20;
 /// Finds an entry in memory, or has it read.
 pub(crate) fn find(
     log: &GroupLog,
+    loaded: &Loaded,
     commit_log: &mut CommitLog,
     group: GroupId,
     index: Index,
@@ -24,6 +25,9 @@ pub(crate) fn find(
         return entries.get(&index).cloned();
     }
     if let Some(block) = commit_log.cached(group, index) {
+        return Some(block.clone());
+    }
+    if let Some(block) = loaded.find(index) {
         return Some(block.clone());
     }
     match commit_log.read(group, index) {
@@ -61,8 +65,8 @@ impl Broker {
         let delivery = &mut hosted.delivery;
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
-        let (id, log, commit_log) = (group.id, &group.log, &mut self.log);
-        let mut source = |index| find(log, commit_log, id, index);
+        let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
+        let mut source = |index| find(log, loaded, commit_log, id, index);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
         if delivery.waiting_for().is_some() {
             group.reading.insert(queue);

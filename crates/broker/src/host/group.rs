@@ -47,6 +47,38 @@ impl HostedQueue {
     }
 }
 
+/// Entries that were read from disk, within a bound.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    entries: Map<Index, Block>,
+    bytes: usize,
+}
+
+impl Loaded {
+    fn new(seed: u64) -> Loaded {
+        Loaded { entries: map(seed), bytes: 0 }
+    }
+
+    pub(crate) fn insert(&mut self, index: Index, block: Block) {
+        self.bytes += block.capacity();
+        if let Some(old) = self.entries.insert(index, block) {
+            self.bytes -= old.capacity();
+        }
+    }
+
+    pub(crate) fn find(&self, index: Index) -> Option<&Block> {
+        self.entries.get(&index)
+    }
+
+    /// Forgets everything when nobody waits any more, or when it is more than `most` bytes.
+    pub(crate) fn tidy(&mut self, somebody_waits: bool, most: usize) {
+        if !self.entries.is_empty() && (!somebody_waits || self.bytes > most) {
+            self.entries.clear();
+            self.bytes = 0;
+        }
+    }
+}
+
 /// One group.
 #[derive(Debug)]
 pub(crate) struct QueueGroup {
@@ -58,6 +90,9 @@ pub(crate) struct QueueGroup {
     pub active: Vec<QueueId>,
     /// Queues that wait for an entry to be read.
     pub reading: BTreeSet<QueueId>,
+    /// Entries read for those that wait, until nobody does: the log's own cache may have put them out again before
+    /// all that one message needs has come.
+    pub loaded: Loaded,
     pub asked: Vec<Asked>,
     pub effects: Vec<Effect>,
     pub handed: Vec<Handed>,
@@ -80,6 +115,7 @@ impl QueueGroup {
             queues: map(seed),
             active: Vec::new(),
             reading: BTreeSet::new(),
+            loaded: Loaded::new(seed),
             asked: Vec::new(),
             effects: Vec::new(),
             handed: Vec::new(),
@@ -111,5 +147,29 @@ impl QueueGroup {
             hosted.awake = true;
             self.active.push(queue);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_stays_while_somebody_waits_and_within_the_bound() {
+        let pool = Pool::default();
+        let mut loaded = Loaded::new(0);
+        let block = pool.block(&[1]);
+        let size = block.capacity();
+        for index in [1, 2, 2] {
+            loaded.insert(Index(index), block.clone());
+        }
+        loaded.tidy(true, 2 * size);
+        assert!(loaded.find(Index(1)).is_some() && loaded.find(Index(2)).is_some());
+        loaded.insert(Index(3), block.clone());
+        loaded.tidy(true, 2 * size);
+        assert!(loaded.find(Index(3)).is_none());
+        loaded.insert(Index(4), block);
+        loaded.tidy(false, 2 * size);
+        assert!(loaded.find(Index(4)).is_none());
     }
 }

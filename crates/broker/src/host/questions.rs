@@ -79,10 +79,11 @@ impl Broker {
             return;
         };
         let delivery = &mut hosted.delivery;
-        let (id, log, commit_log) = (group.id, &group.log, &mut self.log);
+        let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
-        let got = delivery.get(state, (key, lane), false, &mut |index| find(log, commit_log, id, index));
+        let got =
+            delivery.get(state, (key, lane), false, &mut |index| find(log, loaded, commit_log, id, index));
         match got {
             Got::One(handed, remaining) => {
                 self.reply(asked.from, asked.ticket, Answer::Got(Some((handed, remaining))));
