@@ -1,3 +1,5 @@
+//! The configuration as users write it: files, variables and flags, and what a mistake gets.
+
 use super::*;
 
 fn read(text: &str) -> Result<Config, String> {

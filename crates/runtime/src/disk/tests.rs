@@ -1,3 +1,5 @@
+//! The disk adapter on real files: order of completions, what is durable when, and what a failure leaves.
+
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
