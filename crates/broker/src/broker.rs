@@ -150,7 +150,17 @@ impl Broker {
                 if let Some(group) = self.host.group(group)
                     && let Some(hosted) = group.queues.get_mut(&queue)
                 {
-                    take_back(&mut hosted.delivery, &items);
+                    for item in items {
+                        hosted.delivery.on_unseen(item.seq, item.redelivered);
+                    }
+                    group.wake(queue);
+                }
+            }
+            Content::Return { group, queue, range } => {
+                if let Some(group) = self.host.group(group)
+                    && let Some(hosted) = group.queues.get_mut(&queue)
+                {
+                    hosted.delivery.on_returned(range.0, range.1);
                     group.wake(queue);
                 }
             }
@@ -179,6 +189,10 @@ impl Broker {
         for waits in told.drain(..) {
             match waits {
                 Waits::Barrier(ticket) => self.barrier_passed(ticket),
+                Waits::Grant { queue, key, messages } => {
+                    let host = self.door.outgoing[at].host;
+                    self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
+                }
                 publish => self.published(publish),
             }
         }
@@ -289,9 +303,8 @@ impl Broker {
     /// An event whose connection is gone: what it delivered goes back.
     pub fn undelivered(&mut self, event: Event) {
         let (Event::Delivered(delivered) | Event::Got(delivered, _)) = event else { return };
-        for run in delivered.items.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0) {
-            let range = (run[0].seq, run[run.len() - 1].seq);
-            self.settle_range(delivered.queue, range, model::Outcome::Return { failed: false });
+        if let Some(group) = self.door.group_of.get(&delivered.queue) {
+            self.take_back(*group, delivered.queue, delivered.items);
         }
     }
 
@@ -327,12 +340,5 @@ impl Broker {
     /// Whether nothing is under way that a client or the disk has not been told of.
     pub fn is_quiet(&self) -> bool {
         self.log.is_idle() && self.door.outgoing.iter().all(|o| !o.is_held_back() && o.sent_bytes() == 0)
-    }
-}
-
-/// Messages that were handed out but never passed on to their session are ready again.
-fn take_back(delivery: &mut queue::Delivery, items: &[model::Item]) {
-    for item in items {
-        delivery.on_returned(item.seq, item.seq);
     }
 }

@@ -63,10 +63,17 @@ pub(crate) enum Content {
         messages: u32,
         bytes: u32,
     },
+    /// Handed out and passed on to nobody.
     TakeBack {
         group: GroupId,
         queue: QueueId,
         items: Vec<Item>,
+    },
+    /// Returned without counting: nothing that is replicated changes.
+    Return {
+        group: GroupId,
+        queue: QueueId,
+        range: (Seq, Seq),
     },
     // To a door.
     Applied {

@@ -83,6 +83,8 @@ pub struct Delivery {
     held: SeqSet,
     /// Before the cursor and ready again.
     returned: SeqSet,
+    /// Of the returned ones, those that were handed out and reached nobody.
+    unseen: SeqSet,
     /// Every unsettled message before it is held or returned, none from it on is.
     cursor: u64,
     /// Below this, earlier leaders may have handed out anything.
@@ -104,6 +106,7 @@ impl Delivery {
             consumers: Consumers::default(),
             held: SeqSet::default(),
             returned: SeqSet::default(),
+            unseen: SeqSet::default(),
             cursor: state.oldest().map_or(state.next, |oldest| oldest.0),
             doubtful_below: state.handed_out,
             rows: Rows::new(pool.clone()),
@@ -198,12 +201,35 @@ impl Delivery {
         }
     }
 
+    /// Makes a held message ready again that was handed out and reached nobody: it keeps its redelivered flag as
+    /// it was.
+    pub fn on_unseen(&mut self, seq: Seq, redelivered: bool) {
+        if self.held.next_range(seq.0).is_some_and(|(first, _)| first == seq.0) {
+            self.held.remove(seq.0, seq.0);
+            self.returned.insert(seq.0, seq.0);
+            if !redelivered {
+                self.unseen.insert(seq.0, seq.0);
+            }
+        }
+    }
+
+    /// Whether a returned message may have been seen; asked once, when it is handed out again.
+    fn was_seen(&mut self, seq: u64) -> bool {
+        if self.unseen.is_empty() {
+            return true;
+        }
+        let unseen = self.unseen.next(seq) == Some(seq);
+        self.unseen.remove(0, seq);
+        !unseen
+    }
+
     /// Takes note that the queue is gone; returns whose consumers end with it.
     pub fn on_deleted(&mut self) -> Vec<(ConsumerKey, Lane)> {
         let revoked = self.consumers.keys().collect();
         self.consumers = Consumers::default();
         self.held.clear();
         self.returned.clear();
+        self.unseen.clear();
         self.to_settle.clear();
         (self.waiting, self.wanted) = (None, None);
         revoked
@@ -284,7 +310,8 @@ impl Delivery {
             let (at, len) = self.locate_returned(&run, seq)?;
             self.returned.remove(0, seq);
             self.held.insert(seq, seq);
-            self.give(turn, self.item(state, seq, at, true), len);
+            let seen = self.was_seen(seq);
+            self.give(turn, self.item(state, seq, at, seen), len);
         }
         Continue(())
     }
@@ -509,7 +536,7 @@ impl Delivery {
             self.cursor = seq + 1;
         }
         self.held.insert(seq, seq);
-        let redelivered = returned || seq < self.doubtful_below;
+        let redelivered = if returned { self.was_seen(seq) } else { seq < self.doubtful_below };
         Continue((self.item(state, seq, at, redelivered), block, len))
     }
 }

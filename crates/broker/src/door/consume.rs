@@ -6,6 +6,7 @@ use topology::QueueRecord;
 
 use super::Pending;
 use super::connection::Consumer;
+use super::outgoing::Waits;
 use crate::Broker;
 use crate::parcel::{Content, Question};
 
@@ -107,10 +108,14 @@ impl Broker {
             return self.open_window(conn, lane);
         }
         let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
-        if let Some(at) = self.door.by_group.get(&group) {
-            let host = self.door.outgoing[*at].host;
-            self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
+        let Some(at) = self.door.by_group.get(&group) else { return };
+        let outgoing = &mut self.door.outgoing[*at];
+        if outgoing.is_returning() {
+            // What was returned just before comes first: it must be back when the credit is spent.
+            return outgoing.wait_behind_returns(&self.pool, Waits::Grant { queue, key, messages });
         }
+        let host = outgoing.host;
+        self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
     }
 
     /// Bounds what the lane's consumers started from now on hold together.
@@ -166,7 +171,8 @@ impl Broker {
         self.events.push_back((conn, Event::Delivered(delivered)));
     }
 
-    fn take_back(&mut self, group: GroupId, queue: QueueId, items: Vec<model::Item>) {
+    /// Gives back to the host what it handed out for nobody.
+    pub(crate) fn take_back(&mut self, group: GroupId, queue: QueueId, items: Vec<model::Item>) {
         if let Some(at) = self.door.by_group.get(&group) {
             self.post.send(self.door.outgoing[*at].host, Content::TakeBack { group, queue, items });
         }

@@ -10,6 +10,7 @@ use model::{
     ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
     ShardId,
 };
+use queue::ConsumerKey;
 
 use crate::parcel::{Content, Post, RangeSet, Ticket};
 
@@ -20,6 +21,8 @@ pub(crate) enum Waits {
     Publish { conn: ConnId, lane: Lane, first: u64, last: u64, bytes: usize, spread: bool },
     /// One of the groups of a barrier.
     Barrier(Ticket),
+    /// Credit that may be spent once what was returned before it is back.
+    Grant { queue: QueueId, key: ConsumerKey, messages: u32 },
 }
 
 #[derive(Debug)]
@@ -211,6 +214,17 @@ impl Outgoing {
             self.wait(Waits::Barrier(ticket));
         }
         waits
+    }
+
+    /// Whether returns have been gathered that are not in an entry yet.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.settling.iter().any(|settling| settling.kind == OperationKind::Return as u8)
+    }
+
+    /// Tells `waits` when the returns gathered so far are applied.
+    pub(crate) fn wait_behind_returns(&mut self, pool: &Pool, waits: Waits) {
+        self.everything(pool);
+        self.wait(waits);
     }
 
     fn write_settlements(&mut self, pool: &Pool) {

@@ -31,13 +31,16 @@ impl Broker {
     pub(crate) fn settle_range(&mut self, queue: QueueId, range: (Seq, Seq), outcome: Outcome) {
         let Some(group) = self.door.group_of.get(&queue) else { return };
         let Some(at) = self.door.by_group.get(group) else { return };
+        let outgoing = &mut self.door.outgoing[*at];
         let (kind, flags) = match outcome {
             // Without dead letters a rejected message is simply done.
             Outcome::Accept | Outcome::Reject => (OperationKind::Settle, 0),
             Outcome::Return { failed: true } => (OperationKind::Return, COUNT),
-            Outcome::Return { failed: false } => (OperationKind::Return, 0),
+            Outcome::Return { failed: false } => {
+                return self.post.send(outgoing.host, Content::Return { group: *group, queue, range });
+            }
         };
-        self.door.outgoing[*at].settle(kind, flags, queue, range, self.now);
+        outgoing.settle(kind, flags, queue, range, self.now);
     }
 
     /// Lets the lane's windowed consumers have what its window leaves free.

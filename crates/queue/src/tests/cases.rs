@@ -395,3 +395,20 @@ fn a_backlog_costs_what_it_should() {
     assert_eq!(fed.state().holes.len(), 1, "no bits once everything settled is in front");
     assert_eq!(fed.state().oldest(), Some(Seq(21)));
 }
+
+#[test]
+fn what_reached_nobody_comes_again_as_if_for_the_first_time() {
+    let mut fed = Fed::new();
+    fed.append(3);
+    let mut delivery = Delivery::new(Fed::new().state(), &Pool::default());
+    delivery.subscribe(consumer(1, None)).unwrap();
+    let flags = |handed: Vec<Handed>| -> Vec<(u64, bool)> {
+        handed.iter().flat_map(|h| &h.items).map(|item| (item.seq.0, item.redelivered)).collect()
+    };
+    assert_eq!(flags(fed.fill(&mut delivery)), [(0, false), (1, false), (2, false)]);
+    delivery.on_unseen(Seq(1), false);
+    delivery.on_returned(Seq(2), Seq(2));
+    assert_eq!(flags(fed.fill(&mut delivery)), [(1, false), (2, true)]);
+    delivery.on_returned(Seq(1), Seq(1));
+    assert_eq!(flags(fed.fill(&mut delivery)), [(1, true)], "it reached somebody the second time");
+}
