@@ -294,6 +294,20 @@ fn small_writes_are_done_by_the_caller_and_large_ones_by_the_log_thread() {
 }
 
 #[test]
+fn a_small_write_that_waits_to_be_done_inline_is_not_overtaken_by_a_large_one() {
+    let mut bench = Bench::new();
+    bench.adapter.submit(create(1, "log", 4 << 20));
+    bench.until(1);
+    let large = bench.pool.block(&vec![2; 1 << 20]);
+    bench.adapter.submit(write(2, "log", 0, vec![bench.pool.block(&[1; 100])]));
+    bench.adapter.submit(write(3, "log", 4096, vec![large]));
+    assert!(!bench.inline(), "both went to the log thread");
+    assert_eq!(bench.until(3), [1, 2, 3]);
+    bench.adapter.submit(write(4, "log", 0, vec![bench.pool.block(&[3; 100])]));
+    assert!(bench.inline(), "and small ones are done inline again");
+}
+
+#[test]
 fn what_depends_on_something_under_way_elsewhere_waits_for_it() {
     let mut bench = Bench::new();
     let block = bench.pool.block(&[5; PAGE]);

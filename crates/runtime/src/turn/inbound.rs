@@ -5,10 +5,7 @@
 
 use std::io;
 
-use base::Now;
-use model::ConnId;
 use rustix::buffer::spare_capacity;
-use shard::Shard;
 
 use super::connection::Connection;
 
@@ -43,18 +40,18 @@ impl Inbound {
         Inbound { shared: Vec::with_capacity(READ + SMALL), small: Vec::new(), large: Vec::new() }
     }
 
-    /// Reads the socket once and offers the shard what there is.
-    pub fn read(&mut self, id: ConnId, connection: &mut Connection, shard: &mut Shard, now: Now) -> Taken {
+    /// Reads the socket once and offers what there is to `use_up`, which says how many of the bytes it used.
+    pub fn read(&mut self, connection: &mut Connection, use_up: impl FnOnce(&[u8]) -> usize) -> Taken {
         if connection.leftover.len() > SMALL {
-            self.read_behind_leftover(id, connection, shard, now)
+            self.read_behind_leftover(connection, use_up)
         } else {
-            self.read_shared(id, connection, shard, now)
+            self.read_shared(connection, use_up)
         }
     }
 
-    /// Offers the shard once more what it did not use before.
-    pub fn offer_leftover(&mut self, id: ConnId, connection: &mut Connection, shard: &mut Shard, now: Now) {
-        let used = shard.received(id, &connection.leftover, now);
+    /// Offers once more what was not used before.
+    pub fn offer_leftover(&mut self, connection: &mut Connection, use_up: impl FnOnce(&[u8]) -> usize) {
+        let used = use_up(&connection.leftover);
         self.keep_rest(connection, used);
     }
 
@@ -75,14 +72,14 @@ impl Inbound {
         }
     }
 
-    fn read_shared(&mut self, id: ConnId, connection: &mut Connection, shard: &mut Shard, now: Now) -> Taken {
+    fn read_shared(&mut self, connection: &mut Connection, use_up: impl FnOnce(&[u8]) -> usize) -> Taken {
         self.shared.clear();
         self.shared.extend_from_slice(&connection.leftover);
         let read = rustix::io::read(&connection.socket, spare_capacity(&mut self.shared));
         if self.shared.len() == connection.leftover.len() {
             return taken(read);
         }
-        let used = shard.received(id, &self.shared, now);
+        let used = use_up(&self.shared);
         assert!(used <= self.shared.len(), "more bytes used than were given");
         let mut leftover = std::mem::take(&mut connection.leftover);
         leftover.clear();
@@ -98,10 +95,8 @@ impl Inbound {
 
     fn read_behind_leftover(
         &mut self,
-        id: ConnId,
         connection: &mut Connection,
-        shard: &mut Shard,
-        now: Now,
+        use_up: impl FnOnce(&[u8]) -> usize,
     ) -> Taken {
         let before = connection.leftover.len();
         connection.leftover.reserve(READ);
@@ -109,7 +104,7 @@ impl Inbound {
         if connection.leftover.len() == before {
             return taken(read);
         }
-        let used = shard.received(id, &connection.leftover, now);
+        let used = use_up(&connection.leftover);
         self.keep_rest(connection, used);
         Taken::Bytes
     }
@@ -152,5 +147,88 @@ fn taken(read: rustix::io::Result<usize>) -> Taken {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Bytes,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Taken::Bytes,
         Err(_) => Taken::End,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use base::Prng;
+
+    use super::*;
+    use crate::net::Admission;
+
+    fn pair() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let far = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (near, _) = listener.accept().expect("accepted");
+        far.set_nonblocking(true).expect("set");
+        near.set_nonblocking(true).expect("set");
+        (far, Connection::new(near, Admission::new(1).seat().expect("a seat")))
+    }
+
+    /// Writes what the socket takes; returns how much.
+    fn offer(far: &mut TcpStream, bytes: &[u8]) -> usize {
+        match far.write(bytes) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn every_byte_is_offered_in_order_until_it_is_used_however_it_is_cut() {
+        for seed in 0..20 {
+            let mut prng = Prng::new(seed);
+            let (mut far, mut connection) = pair();
+            let mut inbound = Inbound::new();
+            let sent: Vec<u8> = (0..3_000_000u32).map(|at| (at % 251) as u8).collect();
+            let mut offered = 0;
+            let mut used = 0;
+            while used < sent.len() {
+                let piece = 1 + prng.below(700_000) as usize;
+                offered += offer(&mut far, &sent[offered..sent.len().min(offered + piece)]);
+                // Sometimes almost everything stays behind, sometimes a little, sometimes nothing.
+                let stay = match prng.below(4) {
+                    0 => 0,
+                    1 => prng.below(100) as usize,
+                    2 => prng.below(40_000) as usize,
+                    _ => prng.below(400_000) as usize,
+                };
+                let mut use_up = |bytes: &[u8]| {
+                    assert_eq!(bytes, &sent[used..used + bytes.len()]);
+                    let use_now = if used + bytes.len() == sent.len() {
+                        bytes.len()
+                    } else {
+                        bytes.len().saturating_sub(stay)
+                    };
+                    used += use_now;
+                    use_now
+                };
+                if prng.chance(1, 5) && !connection.leftover.is_empty() {
+                    inbound.offer_leftover(&mut connection, use_up);
+                } else {
+                    assert_eq!(inbound.read(&mut connection, &mut use_up), Taken::Bytes);
+                }
+            }
+            assert_eq!(connection.leftover.capacity(), 0, "an idle connection owns no buffer");
+            drop(far);
+            assert_eq!(inbound.read(&mut connection, |_| panic!("nothing is there")), Taken::End);
+        }
+    }
+
+    #[test]
+    fn a_little_left_over_holds_little_memory() {
+        let (mut far, mut connection) = pair();
+        let mut inbound = Inbound::new();
+        assert_eq!(offer(&mut far, &[1; 200_000]), 200_000);
+        while connection.leftover.len() < 200_000 {
+            inbound.read(&mut connection, |_| 0);
+        }
+        inbound.offer_leftover(&mut connection, |bytes| bytes.len() - 10);
+        assert_eq!(connection.leftover, [1; 10]);
+        assert!(connection.leftover.capacity() <= SMALL, "the large buffer went back");
     }
 }

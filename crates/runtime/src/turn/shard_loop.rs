@@ -193,7 +193,8 @@ impl<C: Calls> ShardLoop<C> {
                 continue;
             }
             if self.parts.shard.wants_read(id) && !connection.leftover.is_empty() {
-                self.inbound.offer_leftover(id, connection, &mut self.parts.shard, now);
+                let shard = &mut self.parts.shard;
+                self.inbound.offer_leftover(connection, |bytes| shard.received(id, bytes, now));
             }
             self.review(id);
         }
@@ -230,7 +231,8 @@ impl<C: Calls> ShardLoop<C> {
         let taken = match connection.stage {
             // What is already here is still read from a connection that broke; a paused one has nobody to read it.
             Stage::Open if happening.readable && connection.interest.read => {
-                self.inbound.read(id, connection, &mut self.parts.shard, now)
+                let shard = &mut self.parts.shard;
+                self.inbound.read(connection, |bytes| shard.received(id, bytes, now))
             }
             Stage::Open if happening.broken => Taken::End,
             Stage::Open => return,
