@@ -31,6 +31,8 @@ pub enum Letter {
     Alarm(Option<&'static str>),
     /// Finish what was taken, then say so.
     Drain,
+    /// End every connection that is still there.
+    HangUp,
     /// Leave the loop.
     Stop,
 }

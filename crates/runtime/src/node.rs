@@ -27,7 +27,9 @@ use crate::supervise::{Notice, Notices, spawn};
 use crate::turn::{Parts, ShardLoop};
 use crate::verifier::Verifier;
 
-/// How long a draining node waits for its shards.
+/// How long clients have to say goodbye to a draining node before they are cut off.
+const GOODBYE: Duration = Duration::from_secs(10);
+/// How long a draining node waits for its shards in all.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why a node did not start or had to stop, for a person, sorted by what it was about.
@@ -142,24 +144,38 @@ impl Node {
         tracing::info!("draining: no new connections, finishing what was taken");
         self.phase.enter(Stage::Draining);
         self.doorkeeper = None;
-        for mailbox in &self.mailboxes {
-            mailbox.push(Letter::Drain);
+        self.tell_all(|| Letter::Drain);
+        let begun = Instant::now();
+        let mut left = self.await_drained(self.mailboxes.len(), begun + GOODBYE)?;
+        if left > 0 {
+            tracing::warn!("some clients have not said goodbye within {GOODBYE:?}: cutting them off");
+            self.tell_all(|| Letter::HangUp);
+            left = self.await_drained(left, begun + DRAIN)?;
         }
-        let until = Instant::now() + DRAIN;
-        let mut left = self.mailboxes.len();
+        if left > 0 {
+            tracing::warn!("{left} shards have not drained within {DRAIN:?}; stopping anyway");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn tell_all(&self, letter: impl Fn() -> Letter) {
+        for mailbox in &self.mailboxes {
+            mailbox.push(letter());
+        }
+    }
+
+    /// Waits for that many shards; how many are left when the time is over.
+    fn await_drained(&self, mut left: usize, until: Instant) -> Result<usize, Failure> {
         while left > 0 {
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Notice::Drained(_)) => left -= 1,
                 Ok(Notice::Halt(reason)) => return Err(halted(reason)),
                 Ok(_) => {}
-                Err(_) => {
-                    tracing::warn!("{left} shards have not drained within {DRAIN:?}; stopping anyway");
-                    break;
-                }
+                Err(_) => break,
             }
         }
-        tracing::info!("stopped");
-        Ok(())
+        Ok(left)
     }
 
     fn start_shards<C: Calls>(
@@ -241,9 +257,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.doorkeeper = None;
         self.side_door = None;
-        for mailbox in &self.mailboxes {
-            mailbox.push(Letter::Stop);
-        }
+        self.tell_all(|| Letter::Stop);
         for thread in self.threads.drain(..) {
             // A panic over there has already been reported by the supervisor.
             let _ = thread.join();

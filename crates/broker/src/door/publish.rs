@@ -62,7 +62,7 @@ impl Broker {
             let sending = Sending { turn, host: &self.host, outgoing, connection, spread };
             sending.send(conn, publish, targets);
         }
-        if self.topology.needs_headers(&vhost, exchange) {
+        if !known && self.topology.needs_headers(&vhost, exchange) {
             self.door.routes.forget(slot);
         }
     }

@@ -30,8 +30,18 @@ pub(crate) struct Target {
 
 impl Route {
     fn is(&self, version: u64, vhost: &str, exchange: &str, key: &str) -> bool {
-        self.version == version && self.key == key && self.exchange == exchange && self.vhost == vhost
+        self.version == version
+            && same(&self.key, key)
+            && same(&self.exchange, exchange)
+            && same(&self.vhost, vhost)
     }
+}
+
+/// Equality that never compares empty texts: their pointers point nowhere, and the vector instructions of memcmp
+/// pay for looking there, even at no byte, more than for everything else a publish costs.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
 }
 
 /// The table.

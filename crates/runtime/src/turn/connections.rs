@@ -45,6 +45,11 @@ impl Connections {
         }
     }
 
+    /// The connections there are.
+    pub fn ids(&self) -> Vec<ConnId> {
+        self.slots.iter().flatten().map(|(id, _)| *id).collect()
+    }
+
     /// Takes the connection out, if it still exists.
     pub fn remove(&mut self, id: ConnId) -> Option<Connection> {
         self.find(id)?;
@@ -82,5 +87,6 @@ mod tests {
         assert_eq!(slot(first), slot(second), "the slot is used again");
         assert_ne!(first, second);
         assert!(connections.find(first).is_none() && connections.find(second).is_some());
+        assert_eq!(connections.ids(), [second]);
     }
 }

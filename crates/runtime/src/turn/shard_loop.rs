@@ -162,6 +162,11 @@ impl<C: Calls> ShardLoop<C> {
                 Letter::Status(reply) => drop(reply.send(self.parts.shard.status())),
                 Letter::Alarm(reason) => self.parts.shard.set_alarm(reason),
                 Letter::Drain => self.parts.shard.drain(),
+                Letter::HangUp => {
+                    for id in self.connections.ids() {
+                        self.lose(id, now);
+                    }
+                }
                 Letter::Stop => self.stopped = true,
             }
         }

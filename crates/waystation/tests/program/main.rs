@@ -3,6 +3,7 @@
 
 mod node;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use node::{Node, Scratch, http, waystation};
@@ -20,6 +21,20 @@ fn the_ready_line_names_every_address_and_a_signal_ends_the_node_in_order() {
     let (code, log) = node.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("INFO draining") && log.contains("INFO stopped"), "{log}");
+    assert!(!log.contains("not drained"), "{log}");
+}
+
+#[test]
+fn a_client_that_says_nothing_does_not_hold_up_the_end() {
+    let scratch = Scratch::new();
+    let mut node = Node::start(&scratch, &[]);
+    let silent = std::net::TcpStream::connect(node.amqp).expect("a connection");
+    // Any answer shows that the shard knows the connection.
+    (&silent).write_all(b"AMQP\x00\x00\x09\x01").expect("greeted");
+    (&silent).read_exact(&mut [0; 7]).expect("answered");
+    node.signal(Signal::TERM);
+    let (code, log) = node.end();
+    assert_eq!(code, Some(0), "{log}");
     assert!(!log.contains("not drained"), "{log}");
 }
 
