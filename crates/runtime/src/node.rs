@@ -22,7 +22,7 @@ use crate::disk::{Adapter, Calls, Files, System};
 use crate::http::{Front, Phase, Room, SideDoor, Stage};
 use crate::logs;
 use crate::mailbox::{Letter, Mailbox};
-use crate::net::{Admission, Bound, Doorkeeper, bind};
+use crate::net::{Admission, Bound, Doorkeeper, bind, room_for_connections};
 use crate::supervise::{Notice, Notices, spawn};
 use crate::turn::{Parts, ShardLoop};
 use crate::verifier::Verifier;
@@ -246,7 +246,13 @@ impl Node {
     fn open_doors(&mut self, config: &Config, bound: Vec<Bound>) -> Result<(), Failure> {
         let open = |bound: Bound| Ok((Door::Amqp, bound.open().map_err(Failure::Address)?));
         let doors = bound.into_iter().map(open).collect::<Result<_, _>>()?;
-        let admission = Admission::new(config.limits.connections_max);
+        let (most, room) = (config.limits.connections_max, room_for_connections());
+        if room < most {
+            tracing::info!(
+                "{room} connections fit below the bound of open files (ulimit -n), fewer than {most}"
+            );
+        }
+        let admission = Admission::new(most.min(room));
         let keeper = Doorkeeper::start(doors, self.mailboxes.clone(), admission, &self.notices);
         self.doorkeeper = Some(keeper.map_err(Failure::Halted)?);
         Ok(())

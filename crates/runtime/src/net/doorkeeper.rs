@@ -52,8 +52,16 @@ impl Doorkeeper {
     ) -> Result<Doorkeeper, String> {
         let poller = Poller::new().map_err(|error| format!("cannot watch the listeners: {error}"))?;
         let bell = Arc::new(Mailbox::new()?);
-        let keeper =
-            Keeper { doors, shards, admission, poller, bell: bell.clone(), turn: 0, told_full: false };
+        let keeper = Keeper {
+            doors,
+            shards,
+            admission,
+            poller,
+            bell: bell.clone(),
+            turn: 0,
+            told_full: false,
+            told_short: false,
+        };
         keeper.watch(true).map_err(|error| format!("cannot watch the listeners: {error}"))?;
         let thread = spawn("doorkeeper", notices, move || keeper.run())?;
         Ok(Doorkeeper { bell, thread: Some(thread) })
@@ -78,6 +86,7 @@ struct Keeper {
     bell: Arc<Mailbox>,
     turn: usize,
     told_full: bool,
+    told_short: bool,
 }
 
 const BELL: u64 = u64::MAX;
@@ -136,13 +145,13 @@ impl Keeper {
         let Some(seat) = self.admission.seat() else {
             if !std::mem::replace(&mut self.told_full, true) {
                 tracing::warn!(
-                    "refusing connections: all {} of limits.connections_max are taken (told once)",
+                    "refusing connections: all {} places are taken, see limits.connections_max and ulimit -n (told once)",
                     self.admission.taken()
                 );
             }
             return;
         };
-        self.told_full = false;
+        (self.told_full, self.told_short) = (false, false);
         // A socket that could block would hold up its whole shard.
         if socket.set_nonblocking(true).is_err() {
             return;

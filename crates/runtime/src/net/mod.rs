@@ -5,7 +5,7 @@ mod doorkeeper;
 mod listener;
 mod poller;
 
-pub use admission::{Admission, Seat};
+pub use admission::{Admission, Seat, room_for_connections};
 pub use doorkeeper::{Arrival, Doorkeeper};
 pub use listener::{Bound, bind};
 pub use poller::{Happening, Interest, Poller};
