@@ -45,7 +45,14 @@ impl Connection {
         let protocol = match door {
             Door::Amqp => Protocol::Amqp(Box::new(Session::new(limits, product, seed, now))),
         };
-        Connection { protocol, out: SendBuffer::default(), dirty: false, ended: false, hungry: false, looked_at_us: u64::MAX }
+        Connection {
+            protocol,
+            out: SendBuffer::default(),
+            dirty: false,
+            ended: false,
+            hungry: false,
+            looked_at_us: u64::MAX,
+        }
     }
 
     /// Decodes from the front of `input` until something arises.

@@ -17,6 +17,8 @@ use crate::timers::Timers;
 /// Spare send buffers kept, and the largest that is.
 const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES: usize = 4 << 20;
+/// Bytes decoded before a connection's bounds are looked at again.
+const CHECK_BYTES: usize = 16 << 10;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -160,7 +162,7 @@ impl Shard {
             return 0;
         }
         connection.out.lend(|| self.spare.pop().unwrap_or_default());
-        let mut used = 0;
+        let (mut used, mut checked) = (0, 0);
         while !connection.ended {
             let (taken, step) = connection.receive(&bytes[used..]);
             used += taken;
@@ -176,6 +178,10 @@ impl Shard {
                     self.outputs.push_back(Output::Close(conn));
                 }
             }
+            if used - checked < CHECK_BYTES {
+                continue;
+            }
+            checked = used;
             if used >= self.limits.turn_bytes_max || !self.broker.wants_input(conn) {
                 connection.hungry = used < bytes.len();
                 break;

@@ -40,8 +40,7 @@ struct Copy {
     received_at: u64,
     received: u32,
     settled: Settled,
-    returned: u32,
-    returned_durably: u32,
+    failed_durably: u32,
     /// It may be gone without anybody having settled it: purged, or taken by a consumer that settles by taking.
     may_be_gone: bool,
 }
@@ -128,9 +127,17 @@ pub struct Ledger {
     pub broken: Option<String>,
     /// Figures.
     pub seen: Seen,
+    /// Whether to tell the story on standard error.
+    pub is_loud: bool,
 }
 
 impl Ledger {
+    fn say(&self, what: &str, message: MessageId, queue: usize) {
+        if self.is_loud {
+            eprintln!("    message {message} of q{queue} {what}");
+        }
+    }
+
     /// Notes a broken promise.
     pub fn fail(&mut self, invariant: &str, what: String) {
         self.broken.get_or_insert_with(|| format!("{invariant}: {what}"));
@@ -138,14 +145,14 @@ impl Ledger {
 
     /// A publish is about to be sent.
     pub fn publish(&mut self, publisher: u64, bytes: usize, queues: &[usize]) -> MessageId {
+        queues.iter().for_each(|queue| self.say("is published", self.messages.len(), *queue));
         let copy = |queue: &usize| Copy {
             queue: *queue,
             held_by: None,
             received_at: 0,
             received: 0,
             settled: Settled::No,
-            returned: 0,
-            returned_durably: 0,
+            failed_durably: 0,
             may_be_gone: false,
         };
         let copies = queues.iter().map(copy).collect();
@@ -163,6 +170,7 @@ impl Ledger {
 
     /// A message came.
     pub fn deliver(&mut self, delivery: &Delivery<'_>) {
+        self.say("comes", delivery.message, delivery.queue);
         if let Err((invariant, what)) = self.check_delivery(delivery) {
             let Delivery { message, queue, connection, redelivered, count, .. } = delivery;
             let which = format!(
@@ -189,10 +197,10 @@ impl Ledger {
         if copy.received > 0 && !d.redelivered {
             return Err(("Q5", format!("it was received {} times before", copy.received)));
         }
-        if d.count < copy.returned_durably {
-            return Err(("Q7", format!("it failed durably {} times", copy.returned_durably)));
+        if d.count < copy.failed_durably {
+            return Err(("Q7", format!("it failed durably {} times", copy.failed_durably)));
         }
-        self.seen.counted += u64::from(copy.returned_durably > 0);
+        self.seen.counted += u64::from(copy.failed_durably > 0);
         copy.received += 1;
         self.seen.delivered += 1;
         copy.received_at = self.seen.delivered;
@@ -225,6 +233,7 @@ impl Ledger {
     /// A client settles what it holds.
     pub fn settle(&mut self, message: MessageId, queue: usize) {
         self.seen.settled += 1;
+        self.say("is settled", message, queue);
         let copy = self.copy(message, queue);
         copy.settled = copy.settled.max(Settled::Said);
     }
@@ -232,9 +241,9 @@ impl Ledger {
     /// A client gives back what it holds, as a failed delivery or not.
     pub fn give_back(&mut self, message: MessageId, queue: usize, failed: bool) {
         self.seen.requeued += 1;
+        self.say(if failed { "failed" } else { "goes back" }, message, queue);
         let copy = self.copy(message, queue);
         copy.held_by = None;
-        copy.returned += u32::from(failed);
         self.lonely.is_ready(queue, message);
     }
 
@@ -268,24 +277,21 @@ impl Ledger {
     /// An answer came that waits for a settlement.
     pub fn settled_durably(&mut self, message: MessageId, queue: usize) {
         self.seen.settled_durably += 1;
+        self.say("is settled durably", message, queue);
         let copy = self.copy(message, queue);
         copy.settled = Settled::Durably;
         copy.held_by = None;
     }
 
-    /// An answer came that waits for so many returns of a copy.
-    pub fn returned_durably(&mut self, message: MessageId, queue: usize, times: u32) {
-        let copy = self.copy(message, queue);
-        copy.returned_durably = copy.returned_durably.max(times);
-    }
-
-    /// How often a copy was given back as a failed delivery.
-    pub fn times_returned(&mut self, message: MessageId, queue: usize) -> u32 {
-        self.copy(message, queue).returned
+    /// An answer came that waits for a failed delivery.
+    pub fn failed_durably(&mut self, message: MessageId, queue: usize) {
+        self.say("has failed durably", message, queue);
+        self.copy(message, queue).failed_durably += 1;
     }
 
     /// The connection that held a copy is gone.
     pub fn let_go(&mut self, message: MessageId, queue: usize) {
+        self.say("is let go", message, queue);
         self.copy(message, queue).held_by = None;
     }
 
@@ -411,7 +417,7 @@ mod tests {
         let (mut ledger, body) = one();
         ledger.deliver(&delivery(0, &body, 1));
         ledger.give_back(0, 0, true);
-        ledger.returned_durably(0, 0, 1);
+        ledger.failed_durably(0, 0);
         ledger.deliver(&Delivery { redelivered: true, ..delivery(0, &body, 2) });
         assert_eq!(broken(&ledger), "Q7");
     }

@@ -57,6 +57,7 @@ impl Life {
         let mut node = Node::new(&plan, password_hash, cuts);
         node.is_loud = is_loud;
         let mut ledger = Ledger::default();
+        ledger.is_loud = is_loud;
         ledger.is_lonely(plan.queues - 1);
         let (clients, tally) = (Vec::new(), Tally::default());
         Life { plan, prng, node, ledger, routes, clients, declared: false, tally, numbers: 0, is_loud }

@@ -1,7 +1,8 @@
 //! Publishing: route, add to the entry of each target group, remember who waits.
 
 use base::Map;
-use model::{ConnId, Event, Lane, OwnedRecord, Publish, Refusal};
+use model::{ConnId, Event, GroupId, Lane, OwnedRecord, Publish, Refusal};
+use topology::Topology;
 
 use super::Door;
 use super::connection::Connection;
@@ -40,48 +41,36 @@ impl Sending<'_> {
 
 impl Broker {
     /// Takes one message. Its confirm follows when every group it was routed to has applied it.
+    #[inline]
     pub(crate) fn publish(&mut self, conn: ConnId, publish: &Publish<'_>) {
-        let Some(vhost) = self.door.connections.get(&conn).and_then(|c| c.vhost.clone()) else { return };
+        let Door { connections, routes, outgoing, spread, by_group, .. } = &mut self.door;
+        let Some(connection) = connections.get_mut(&conn) else { return };
+        let Some(vhost) = connection.vhost.as_deref() else { return };
         self.counters.published += 1;
         self.counters.published_bytes += publish.record.body.map_or(0, <[u8]>::len) as u64;
         let (exchange, key) = (publish.record.exchange, publish.record.routing_key);
         let version = self.topology.version();
-        let (slot, known) = self.door.routes.find(version, &vhost, exchange, key);
+        let (slot, known) = routes.find(version, vhost, exchange, key);
         if !known {
-            match self.look_up(&vhost, publish) {
-                Ok(targets) => self.door.routes.remember(slot, version, (&vhost, exchange, key), targets),
+            match look_up(&self.topology, by_group, &mut self.targets, vhost, publish) {
+                Ok(targets) => routes.remember(slot, version, (vhost, exchange, key), targets),
                 Err(refusal) => return self.refuse(conn, Some(publish.lane), refusal),
             }
         }
-        let Door { routes, outgoing, connections, spread, .. } = &mut self.door;
+        let forget = !known && self.topology.needs_headers(vhost, exchange);
         let targets = routes.at(slot);
-        if targets.is_empty() {
-            self.unroutable(conn, publish);
-        } else if let Some(connection) = connections.get_mut(&conn) {
+        let unroutable = targets.is_empty();
+        if !unroutable {
             let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
             let sending = Sending { turn, host: &self.host, outgoing, connection, spread };
             sending.send(conn, publish, targets);
         }
-        if !known && self.topology.needs_headers(&vhost, exchange) {
-            self.door.routes.forget(slot);
+        if forget {
+            routes.forget(slot);
         }
-    }
-
-    fn look_up(&mut self, vhost: &str, publish: &Publish<'_>) -> Result<Vec<Target>, Refusal> {
-        let record = &publish.record;
-        let mut headers = || (publish.headers)(record.prefix);
-        let found = &mut self.targets;
-        found.clear();
-        self.topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
-        found.sort_unstable_by_key(|target| (target.group, target.queue));
-        let mut targets = Vec::new();
-        for same in found.chunk_by(|a, b| a.group == b.group) {
-            if let Some(at) = self.door.by_group.get(&same[0].group) {
-                let queues = same.iter().map(|target| target.queue).collect();
-                targets.push(Target { at: *at, group: same[0].group, queues });
-            }
+        if unroutable {
+            self.unroutable(conn, publish);
         }
-        Ok(targets)
     }
 
     #[cold]
@@ -128,4 +117,28 @@ impl Broker {
             }
         }
     }
+}
+
+/// Where the topology sends a message, by group.
+#[cold]
+fn look_up(
+    topology: &Topology,
+    by_group: &Map<GroupId, usize>,
+    found: &mut Vec<topology::Target>,
+    vhost: &str,
+    publish: &Publish<'_>,
+) -> Result<Vec<Target>, Refusal> {
+    let record = &publish.record;
+    let mut headers = || (publish.headers)(record.prefix);
+    found.clear();
+    topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
+    found.sort_unstable_by_key(|target| (target.group, target.queue));
+    let mut targets = Vec::new();
+    for same in found.chunk_by(|a, b| a.group == b.group) {
+        if let Some(at) = by_group.get(&same[0].group) {
+            let queues = same.iter().map(|target| target.queue).collect();
+            targets.push(Target { at: *at, group: same[0].group, queues });
+        }
+    }
+    Ok(targets)
 }

@@ -82,8 +82,7 @@ struct Said {
     number: u64,
     message: MessageId,
     queue: usize,
-    /// How often it had failed by then, if it was given back; `None`: it was settled.
-    failed: Option<u32>,
+    how: Settlement,
 }
 
 /// The channel.
@@ -174,18 +173,12 @@ impl Channel {
         if let Some(consumer) = consumer.and_then(|consumer| self.consumers.get_mut(&consumer)) {
             consumer.held -= 1;
         }
-        let failed = match how {
-            Settlement::GiveBack { failed } => {
-                ledger.give_back(message, queue, failed);
-                Some(ledger.times_returned(message, queue))
-            }
-            Settlement::Done => {
-                ledger.settle(message, queue);
-                None
-            }
-        };
+        match how {
+            Settlement::GiveBack { failed } => ledger.give_back(message, queue, failed),
+            Settlement::Done => ledger.settle(message, queue),
+        }
         self.settlements += 1;
-        self.said.push(Said { number: self.settlements, message, queue, failed });
+        self.said.push(Said { number: self.settlements, message, queue, how });
     }
 
     /// What was said before that settlement is durable, of one queue or of all.
@@ -193,9 +186,10 @@ impl Channel {
         self.said.retain(|said| {
             let known = said.number <= before && of.is_none_or(|queue| queue == said.queue);
             if known {
-                match said.failed {
-                    None => ledger.settled_durably(said.message, said.queue),
-                    Some(times) => ledger.returned_durably(said.message, said.queue, times),
+                match said.how {
+                    Settlement::Done => ledger.settled_durably(said.message, said.queue),
+                    Settlement::GiveBack { failed: true } => ledger.failed_durably(said.message, said.queue),
+                    Settlement::GiveBack { failed: false } => {}
                 }
             }
             !known
@@ -213,19 +207,24 @@ impl Channel {
         self.known(u64::MAX, None, ledger);
         self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
         self.held.values().for_each(|held| ledger.came_back(held.message, held.queue));
+        self.forget_gets(ledger);
         *self = Channel::new(self.connection);
+    }
+
+    /// The node may still hand something to a get of a channel that is not there any more, and take it back later.
+    fn forget_gets(&self, ledger: &mut Ledger) {
+        if self.asks.iter().any(|(ask, _)| matches!(ask, Ask::Get { .. })) {
+            ledger.forget_places();
+        }
     }
 
     /// The connection is gone: nothing is known of what was not answered.
     pub fn lost(&mut self, ledger: &mut Ledger) {
         self.held.values().for_each(|held| ledger.let_go(held.message, held.queue));
-        let settled = self.said.iter().filter(|said| said.failed.is_none());
+        let settled = self.said.iter().filter(|said| said.how == Settlement::Done);
         settled.for_each(|said| ledger.let_go(said.message, said.queue));
         self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
-        if self.asks.iter().any(|(ask, _)| matches!(ask, Ask::Get { .. })) {
-            // The node may hand something to a connection that is not there any more.
-            ledger.forget_places();
-        }
+        self.forget_gets(ledger);
     }
 
     /// A method came.
