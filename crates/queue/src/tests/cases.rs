@@ -412,3 +412,17 @@ fn what_reached_nobody_comes_again_as_if_for_the_first_time() {
     delivery.on_returned(Seq(1), Seq(1));
     assert_eq!(flags(fed.fill(&mut delivery)), [(1, true)], "it reached somebody the second time");
 }
+
+#[test]
+fn what_reached_nobody_but_comes_behind_later_ones_is_no_first_delivery() {
+    let mut fed = Fed::new();
+    fed.append(3);
+    let mut delivery = Delivery::new(Fed::new().state(), &Pool::default());
+    delivery.subscribe(consumer(1, None)).unwrap();
+    fed.fill(&mut delivery);
+    delivery.on_unseen(Seq(0), false);
+    delivery.on_unseen(Seq(2), false);
+    let handed = fed.fill(&mut delivery);
+    let flags: Vec<_> = handed.iter().flat_map(|h| &h.items).map(|i| (i.seq.0, i.redelivered)).collect();
+    assert_eq!(flags, [(0, true), (2, false)]);
+}
