@@ -213,8 +213,8 @@ impl Delivery {
         }
     }
 
-    /// Whether a returned message may have been seen, or one behind it was handed out meanwhile: what comes out of
-    /// order is never called a first delivery. Asked once, when it is handed out again.
+    /// Whether a returned message may have been seen, or one behind it: what comes out of order is never called a
+    /// first delivery. Asked once, when it is handed out again.
     fn was_seen(&mut self, seq: u64) -> bool {
         if self.unseen.is_empty() {
             return true;
@@ -222,7 +222,7 @@ impl Delivery {
         let unseen = self.unseen.next(seq) == Some(seq);
         self.unseen.remove(0, seq);
         let mut behind = seq + 1;
-        while let Some((_, last)) = self.returned.next_range(behind).filter(|range| range.0 == behind) {
+        while let Some((_, last)) = self.unseen.next_range(behind).filter(|range| range.0 == behind) {
             behind = last + 1;
         }
         !unseen || behind < self.cursor

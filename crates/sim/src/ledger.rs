@@ -80,9 +80,13 @@ struct Lonely {
 }
 
 impl Lonely {
-    fn taken(&mut self, message: MessageId) -> Result<(), (&'static str, String)> {
+    fn taken(&mut self, message: MessageId, redelivered: bool) -> Result<(), (&'static str, String)> {
         let next = self.places.len();
-        let place = *self.places.entry(message).or_insert(next);
+        if !redelivered {
+            self.places.entry(message).or_insert(next);
+        }
+        // Somebody who is gone may have held it meanwhile: then its place is not known.
+        let Some(place) = self.places.get(&message).copied() else { return Ok(()) };
         self.ready.remove(&place);
         match self.ready.first_key_value().filter(|(first, _)| **first < place) {
             Some((_, first)) => Err(("Q4", format!("message {first} was given back to its place before it"))),
@@ -213,7 +217,7 @@ impl Ledger {
             false => copy.held_by = Some(d.connection),
         }
         if self.lonely.queue == Some(d.queue) {
-            self.lonely.taken(d.message)?;
+            self.lonely.taken(d.message, d.redelivered)?;
         }
         if !d.redelivered {
             let last = self.order.insert((d.consumer, publisher), d.message);

@@ -298,7 +298,8 @@ impl Life {
             self.let_act(false);
             self.check()?;
         }
-        self.fail("L10", "a request or a publish is never answered".to_owned())
+        let waits: String = self.clients.iter().map(Client::waits_for).collect();
+        self.fail("L10", format!("never answered:{waits}"))
     }
 
     /// The boot ends: in order, or as it comes; the disk may be damaged while the node is down.

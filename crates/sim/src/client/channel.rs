@@ -140,6 +140,12 @@ impl Channel {
         self.asks.is_empty() && self.unconfirmed.is_empty()
     }
 
+    /// What it waits for.
+    pub fn waits_for(&self) -> String {
+        let asks: Vec<&Ask> = self.asks.iter().map(|(ask, _)| ask).collect();
+        format!("{asks:?} and {} publishes", self.unconfirmed.len())
+    }
+
     /// Publishes that wait for their answer.
     pub fn unconfirmed(&self) -> u64 {
         self.unconfirmed.len() as u64

@@ -261,6 +261,17 @@ impl Client {
         }
     }
 
+    /// What it waits for.
+    pub fn waits_for(&self) -> String {
+        let Some(link) = &self.link else { return String::new() };
+        let channels = link.channels.iter().filter(|(_, channel)| !channel.is_quiet());
+        let waits =
+            channels.map(|(number, channel)| format!(" {}.{number}: {}", link.conn, channel.waits_for()));
+        let stage =
+            if link.is_open() { String::new() } else { format!(" {} is {:?}", link.conn, link.stage) };
+        waits.chain([stage]).collect()
+    }
+
     /// Whether every request and publish was answered.
     pub fn is_quiet(&self) -> bool {
         self.link.as_ref().is_none_or(|link| link.is_open() && link.channels.values().all(Channel::is_quiet))
