@@ -51,11 +51,11 @@ class Witness(threading.Thread):
             self.error = error
 
     def verdict(self):
+        until(lambda: self.rounds > 20 or self.error, timeout=15, what="the witness's own work")
         self.stopping.set()
         self.join(15)
         self.wire.close()
         assert self.error is None, f"the witness was disturbed: {self.error!r} (seed {SEED})"
-        assert self.rounds > 20, "the witness ran"
         assert self.slowest < 5, f"the witness waited {self.slowest:.1f} s (seed {SEED})"
 
 
