@@ -1,0 +1,91 @@
+"""Flow control: what one client does not take, or sends too much of, costs the others nothing and memory little.
+
+In: a broker of our own, whose memory can be read. Every bound is a number of bytes or a count, never a time.
+"""
+
+import threading
+
+import pytest
+
+import wire as w
+from test_hostile import Witness
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def witness(server):
+    one = Witness(server)
+    one.start()
+    yield one
+    one.verdict()
+
+
+def patient(server, timeout):
+    """A bare connection that waits longer for its answers."""
+    wire = server.wire()
+    wire.socket.settimeout(timeout)
+    return wire
+
+
+def count(wire, queue):
+    """Ready messages, counted behind everything this channel has sent."""
+    wire.send(w.queue_declare(1, queue, durable=True, passive=True))
+    fields = wire.expect(1, "queue.declare-ok")
+    fields.short()
+    return fields.u32()
+
+
+def fill(server, queue, messages, body):
+    """Publishes without confirms and returns when all of it is there."""
+    wire = patient(server, 60)
+    wire.declare(queue, durable=True)
+    chunk = w.content(1, "", queue, body) * 1000
+    for _ in range(messages // 1000):
+        wire.send(chunk)
+    assert count(wire, queue) == messages
+    return wire
+
+
+def test_a_consumer_that_does_not_read_costs_no_memory(server, names):
+    """A million messages wait; automatic acknowledgement sets no bound of its own, and the client never reads."""
+    if server.broker is None:
+        pytest.skip("reads the memory of a broker of our own")
+    queue, messages = names.queue(), 1_000_000
+    control = fill(server, queue, messages, b"0123456789abcdef")
+    before = server.broker.resident_bytes()
+    deaf = server.wire()
+    deaf.send(w.consume(1, queue, no_ack=True))
+    left = messages
+    while True:
+        now = count(control, queue)
+        if now == left and now < messages:
+            break
+        left = now
+    assert left > messages // 2, f"{messages - left} messages were handed to a client that reads none"
+    grown = server.broker.resident_bytes() - before
+    assert grown < 24 * MIB, f"{grown >> 20} MiB for a client that does not read"
+    deaf.close()
+
+
+def test_a_deep_backlog_is_held_on_disk(server, names):
+    """What waits costs memory by the entry, not by the message."""
+    if server.broker is None:
+        pytest.skip("reads the memory of a broker of our own")
+    before = server.broker.resident_bytes()
+    fill(server, names.queue(), 2_000_000, b"x" * 100).close()
+    grown = server.broker.resident_bytes() - before
+    assert grown < 160 * MIB, f"{grown >> 20} MiB for two million waiting messages of 100 bytes"
+
+
+def test_huge_messages_do_not_starve_another_connection(server, names, witness):
+    """While one connection sends 40 messages of 8 MiB, another has its round trips: more than one for each."""
+    queue, messages, body = names.queue(), 40, b"h" * (8 * MIB)
+    wire = patient(server, 120)
+    wire.declare(queue, durable=True)
+    begun = witness.rounds
+    sender = threading.Thread(target=lambda: [wire.send(w.content(1, "", queue, body)) for _ in range(messages)])
+    sender.start()
+    sender.join(120)
+    assert not sender.is_alive() and count(wire, queue) == messages
+    assert witness.rounds - begun > messages, f"{witness.rounds - begun} round trips beside {messages} messages"
