@@ -32,12 +32,15 @@ pub(crate) fn find(
     }
     match commit_log.read(group, index) {
         Lookup::Ready(block) => Some(block),
-        Lookup::Pending | Lookup::OverBudget => {
-            for ahead in 1..=READ_AHEAD {
-                let _ = commit_log.read(group, Index(index.0 + ahead));
+        Lookup::Pending => {
+            let ahead = (1..=READ_AHEAD).map(|ahead| Index(index.0 + ahead));
+            for ahead in ahead.filter(|ahead| loaded.find(*ahead).is_none()) {
+                let _ = commit_log.read(group, ahead);
             }
             None
         }
+        // Reading ahead now would take the bytes that this one needs, again and again.
+        Lookup::OverBudget => None,
         Lookup::Gone => unreachable!("entry {index} of group {group} holds an unsettled message and is gone"),
     }
 }
