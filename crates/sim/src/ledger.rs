@@ -431,7 +431,9 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.is_lonely(0);
         let bodies: Vec<Vec<u8>> = (0..3).map(|id| body_of(id, 5)).collect();
-        (0..3).for_each(|_| drop(ledger.publish(1, 5, &[0])));
+        for _ in 0..3 {
+            ledger.publish(1, 5, &[0]);
+        }
         ledger.deliver(&delivery(0, &bodies[0], 1));
         ledger.deliver(&delivery(1, &bodies[1], 1));
         ledger.give_back(0, 0, true);

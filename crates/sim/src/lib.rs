@@ -6,6 +6,7 @@
 //! ([`disk`]).
 
 pub mod client;
+pub mod cuts;
 pub mod disk;
 pub mod ledger;
 pub mod life;
@@ -32,6 +33,37 @@ pub fn run(seed: u64, is_loud: bool) -> Outcome {
     })
 }
 
-fn password_hash() -> String {
+pub(crate) fn password_hash() -> String {
     auth::hash(node::USER.1.as_bytes(), b"salt", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_dozen_lives_break_no_promise() {
+        let mut tally = Tally::default();
+        for seed in 1..=60 {
+            let outcome = run(seed, false);
+            assert_eq!(outcome.broken, None, "cargo run --release -p sim -- --seed {seed} --trace");
+            tally += outcome.tally;
+        }
+        assert!(tally.confirmed > 0 && tally.redeliveries > 0 && tally.lost_writes > 0, "{tally}");
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_life() {
+        for seed in 100..110 {
+            assert_eq!(run(seed, false), run(seed, false));
+        }
+    }
+
+    #[cfg(planted)]
+    #[test]
+    fn planted_bugs_are_found() {
+        for bug in planted::WITHIN_SIGHT {
+            assert!(planted::find(bug, 3000).is_some(), "{bug:?}");
+        }
+    }
 }

@@ -13,9 +13,6 @@ use crate::tally::Tally;
 /// Turns within which a sound node must serve, answer or hand over what it has.
 const PATIENCE: u64 = 20_000;
 
-/// Most microseconds that pass at once: clients do something in between, too.
-const LEAP_US: u64 = 5000;
-
 /// What came of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -142,17 +139,8 @@ impl Life {
         Ok(false)
     }
 
-    /// Time passes and every shard has a turn.
     fn step(&mut self) {
-        let before = self.node.now.mono_us;
-        let next = self.node.next_due_us().unwrap_or(before);
-        let pass = 1 + self.prng.below(60);
-        self.node.now.mono_us = match self.prng.chance(1, 2) {
-            true => before + pass,
-            false => next.clamp(before + pass, before + LEAP_US),
-        };
-        self.node.now.wall_ms += (self.node.now.mono_us - before) / 1000;
-        self.node.turn(&mut self.prng);
+        self.node.step(&mut self.prng);
     }
 
     /// Whether the node has stopped, which it must have had a reason to; and it must have if its disk failed.

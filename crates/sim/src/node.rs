@@ -25,6 +25,8 @@ struct Socket {
     closing: bool,
     /// The client has gone; the shard is told next.
     gone: bool,
+    /// Bytes that were left in the send buffer.
+    unsent: usize,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,9 @@ pub struct Node {
     pool: Pool,
     password_hash: String,
 }
+
+/// Most microseconds that pass at once: clients do something in between, too.
+const LEAP_US: u64 = 5000;
 
 /// The name and password of every client.
 pub const USER: (&str, &str) = ("guest", "guest");
@@ -177,14 +182,27 @@ impl Node {
     }
 
     /// When something is due even if no client does anything.
-    pub fn next_due_us(&self) -> Option<u64> {
+    fn next_due_us(&self) -> Option<u64> {
         let deadlines = self.shards.iter().filter_map(Shard::deadline).min();
         let mail = self.mail.values().filter_map(|letters| letters.front()).map(|letter| letter.due_us).min();
         [deadlines, mail, self.disk.next_due_us()].into_iter().flatten().min()
     }
 
+    /// Time passes, and every shard has a turn.
+    pub fn step(&mut self, prng: &mut Prng) {
+        let before = self.now.mono_us;
+        let next = self.next_due_us().unwrap_or(before);
+        let pass = 1 + prng.below(60);
+        self.now.mono_us = match prng.chance(1, 2) {
+            true => before + pass,
+            false => next.clamp(before + pass, before + LEAP_US),
+        };
+        self.now.wall_ms += (self.now.mono_us - before) / 1000;
+        self.turn(prng);
+    }
+
     /// One turn of every shard that has something to do, in a drawn order.
-    pub fn turn(&mut self, prng: &mut Prng) {
+    fn turn(&mut self, prng: &mut Prng) {
         let shards = self.shards.len() as u64;
         let first = if shards == 0 { 0 } else { prng.below(shards) };
         for shard in (0..shards).map(|shard| ((first + shard) % shards) as u16) {
@@ -301,6 +319,7 @@ impl Node {
                 let taken = slices[..filled].iter().map(|slice| slice.len()).sum();
                 buffer.advance(taken);
             }
+            socket.unsent = 0;
         }
     }
 
@@ -309,6 +328,11 @@ impl Node {
         let machine = &mut self.shards[usize::from(shard)];
         let mut dirty = Vec::new();
         machine.dirty(&mut dirty);
+        let of_shard = self.sockets.iter().filter(|(_, socket)| socket.shard == shard);
+        for (conn, socket) in of_shard {
+            let grown = machine.send_buffer(*conn).is_some_and(|buffer| buffer.len() > socket.unsent);
+            assert!(!grown || dirty.contains(conn), "a connection with something new to send is named");
+        }
         let mut mixed = Vec::new();
         let mut finished = Vec::new();
         for (conn, socket) in self.sockets.iter_mut().filter(|(_, socket)| socket.shard == shard) {
@@ -328,8 +352,8 @@ impl Node {
                 buffer.advance(taken);
                 machine.sent(*conn);
             }
-            let left = machine.send_buffer(*conn).is_some_and(|buffer| !buffer.is_empty());
-            if socket.closing && !left && socket.leaving.is_empty() {
+            socket.unsent = machine.send_buffer(*conn).map_or(0, |buffer| buffer.len());
+            if socket.closing && socket.unsent == 0 && socket.leaving.is_empty() {
                 machine.closed(*conn, self.now);
                 finished.push(*conn);
             }

@@ -22,10 +22,13 @@ pub const WITHIN_SIGHT: [Bug; 15] = [
     Bug::StaleGenerationAccepted,
 ];
 
-/// The first of the seeds from 1 on that notices the bug, and what it says.
+/// The first of the seeds from 1 on that notices the bug and nothing without it, and what it says.
 pub fn find(bug: Bug, seeds: u64) -> Option<(u64, String)> {
-    plant(Some(bug));
-    let found = (1..=seeds).find_map(|seed| Some((seed, crate::run(seed, false).broken?)));
-    plant(None);
-    found
+    (1..=seeds).find_map(|seed| {
+        plant(Some(bug));
+        let broken = crate::run(seed, false).broken;
+        plant(None);
+        let broken = broken?;
+        crate::run(seed, false).broken.is_none().then_some((seed, broken))
+    })
 }

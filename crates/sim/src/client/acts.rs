@@ -53,7 +53,8 @@ impl Routes {
 
     /// Even queues want `a.*`, odd ones `#.b`.
     fn topic(&self, key: &str) -> Vec<usize> {
-        let wants = |queue: &usize| if queue % 2 == 0 { key.starts_with("a.") } else { key.ends_with(".b") };
+        let wants =
+            |queue: &usize| if queue.is_multiple_of(2) { key.starts_with("a.") } else { key.ends_with(".b") };
         (0..self.queues).filter(wants).collect()
     }
 }
@@ -104,7 +105,7 @@ impl Client {
         for queue in 0..with.routes.queues {
             let name = format!("q{queue}");
             link.send(PUBLISHING, &declare_queue(&name, false), Some(Ask::Declare));
-            let key = if queue % 2 == 0 { "a.*" } else { "#.b" };
+            let key = if queue.is_multiple_of(2) { "a.*" } else { "#.b" };
             link.send(PUBLISHING, &bind(&name, "topic", key), Some(Ask::Bind));
             if with.routes.fan.contains(&queue) {
                 link.send(PUBLISHING, &bind(&name, "fan", ""), Some(Ask::Bind));
