@@ -11,7 +11,7 @@ use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Request, ShardId};
 use topology::{Target, Topology};
 
 use crate::door::Door;
-use crate::door::outgoing::{Turn, Waits};
+use crate::door::outgoing::{Outgoing, Turn, Waits};
 use crate::host::{Asked, GroupLog, Host};
 use crate::parcel::{Content, Parcel, Post};
 
@@ -126,9 +126,13 @@ impl Broker {
         }
     }
 
-    /// A parcel from another shard.
+    /// A parcel from another shard. What it leads to here comes before the next one: a group is told of a new queue
+    /// before what others have sent it for that queue.
     pub fn receive(&mut self, from: ShardId, parcel: Parcel) {
         self.open(from, parcel.0);
+        while let Some(content) = self.post.next_local() {
+            self.open(self.settings.shard, content);
+        }
     }
 
     fn open(&mut self, from: ShardId, content: Content) {
@@ -339,6 +343,6 @@ impl Broker {
 
     /// Whether nothing is under way that a client or the disk has not been told of.
     pub fn is_quiet(&self) -> bool {
-        self.log.is_idle() && self.door.outgoing.iter().all(|o| !o.is_held_back() && o.sent_bytes() == 0)
+        self.log.is_idle() && !self.post.has_local() && self.door.outgoing.iter().all(Outgoing::is_quiet)
     }
 }

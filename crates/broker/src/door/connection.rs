@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use model::{ConsumerId, GroupId, Lane, Peer, QueueId};
 
+use crate::parcel::Ticket;
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -19,6 +21,8 @@ pub(crate) struct Connection {
     pub consumers: BTreeMap<ConsumerId, Consumer>,
     /// Published and not yet applied.
     pub unconfirmed_bytes: usize,
+    /// Consumers that are owed bytes.
+    pub owing: Vec<ConsumerId>,
     /// In the send buffer, as last told.
     pub unsent_bytes: usize,
     pub has_exclusive_queues: bool,
@@ -26,13 +30,17 @@ pub(crate) struct Connection {
     pub publishes: bool,
 }
 
-/// A lane, known here only while it has a window.
+/// A lane, known here from its first question or delivery on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LaneState {
     /// What all windowed consumers of the lane may hold together.
     pub window: Option<u32>,
-    /// What they hold.
+    /// Messages delivered on it and not settled, whoever took them: a settlement does not say.
     pub held: u32,
+    /// Requests of the lane that have no answer yet.
+    pub unanswered: u32,
+    /// The barrier of its end. It waits for those answers: behind the end the number may name another lane.
+    pub closing: Option<Ticket>,
 }
 
 impl LaneState {
@@ -49,6 +57,8 @@ pub(crate) struct Consumer {
     pub queue: QueueId,
     pub group: GroupId,
     pub settled: bool,
+    /// Whether its host knows it: what is granted before that is granted to nobody.
+    pub started: bool,
     /// Bound by its lane's window besides its own credit.
     pub windowed: bool,
     /// Messages the session still allows; `None`: no bound.
@@ -70,6 +80,7 @@ impl Connection {
             lanes: BTreeMap::new(),
             consumers: BTreeMap::new(),
             unconfirmed_bytes: 0,
+            owing: Vec::new(),
             unsent_bytes: 0,
             has_exclusive_queues: false,
             publishes: false,

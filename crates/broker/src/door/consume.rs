@@ -39,6 +39,7 @@ impl Broker {
             queue: queue.0,
             group: queue.1,
             settled: subscribe.settled,
+            started: false,
             windowed,
             allowed: subscribe.credit,
             at_host: messages.unwrap_or(0),
@@ -56,8 +57,37 @@ impl Broker {
             messages,
             bytes: bytes.into(),
         };
-        let pending = Pending::Subscribed { conn, lane, consumer: subscribe.consumer };
-        self.ask(queue.1, queue.0, pending, Question::Subscribe(subscription));
+        let (consumer, (queue, group)) = (subscribe.consumer, queue);
+        let pending = Pending::Subscribed { conn, lane, consumer, queue, group };
+        self.ask(group, queue, pending, Question::Subscribe(subscription));
+    }
+
+    /// The host has started a consumer. If it has gone meanwhile, the host took note of that before it knew it.
+    pub(crate) fn consumer_started(
+        &mut self,
+        conn: ConnId,
+        lane: Lane,
+        id: ConsumerId,
+        (queue, group): (QueueId, GroupId),
+    ) {
+        let connection = self.door.connections.get_mut(&conn);
+        let Some(consumer) = connection.and_then(|connection| connection.consumers.get_mut(&id)) else {
+            let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
+            return self.post_to(group, Content::Unsubscribe { group, queue, key });
+        };
+        consumer.started = true;
+        let windowed = consumer.windowed;
+        self.events.push_back((conn, Event::Subscribed(lane, id)));
+        if windowed {
+            self.open_window(conn, lane);
+        }
+    }
+
+    /// Sends a parcel to whoever hosts the group.
+    fn post_to(&mut self, group: GroupId, content: Content) {
+        if let Some(at) = self.door.by_group.get(&group) {
+            self.post.send(self.door.outgoing[*at].host, content);
+        }
     }
 
     /// A queue of the connection's virtual host that this connection may use.
@@ -71,10 +101,12 @@ impl Broker {
 
     /// Asks the queue's host behind everything this shard has sent to its group.
     pub(crate) fn ask(&mut self, group: GroupId, queue: QueueId, pending: Pending, question: Question) {
+        let Some(at) = self.door.by_group.get(&group).copied() else { return };
         let ticket = self.door.ticket(pending);
-        self.door.group_of.insert(queue, group);
-        let Some(at) = self.door.by_group.get(&group) else { return };
-        let outgoing = &mut self.door.outgoing[*at];
+        if self.topology.queue_by_id(queue).is_some() {
+            self.door.group_of.insert(queue, group);
+        }
+        let outgoing = &mut self.door.outgoing[at];
         outgoing.everything(&self.pool);
         let (after, host) = (outgoing.last(), outgoing.host);
         let content = Content::Ask { group, queue, origin: self.origin, after, ticket, question };
@@ -93,13 +125,12 @@ impl Broker {
         let Some(consumer) = connection.consumers.remove(&id) else { return };
         let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
         let (group, queue) = (consumer.group, consumer.queue);
-        if let Some(at) = self.door.by_group.get(&group) {
-            self.post.send(self.door.outgoing[*at].host, Content::Unsubscribe { group, queue, key });
-        }
+        self.post_to(group, Content::Unsubscribe { group, queue, key });
     }
 
     /// The session allows a consumer more messages.
     pub(crate) fn grant(&mut self, conn: ConnId, id: ConsumerId, messages: u32) {
+        let half = self.settings.limits.send_bytes_max / 2;
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let Some(consumer) = connection.consumers.get_mut(&id) else { return };
         consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_add(messages));
@@ -115,7 +146,10 @@ impl Broker {
             return outgoing.wait_behind_returns(&self.pool, Waits::Grant { queue, key, messages });
         }
         let host = outgoing.host;
-        self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
+        // The bytes that have left may as well be granted with the messages.
+        let bytes =
+            if connection.unsent_bytes <= half { std::mem::take(&mut consumer.owed_bytes) } else { 0 };
+        self.post.send(host, Content::Grant { group, queue, key, messages, bytes });
     }
 
     /// Bounds what the lane's consumers started from now on hold together.
@@ -134,13 +168,18 @@ impl Broker {
             return self.take_back(group, queue, handed.items);
         };
         let consumer_settles = consumer.settled;
+        if consumer.owed_bytes == 0 {
+            connection.owing.push(id);
+        }
         consumer.owed_bytes = consumer.owed_bytes.saturating_add(handed.bytes as u32);
         let mut excess = Vec::new();
-        if consumer.windowed {
+        if !consumer.settled {
             let state = connection.lanes.entry(consumer.lane).or_default();
-            let fits = state.free().map_or(handed.items.len(), |free| free as usize);
-            consumer.at_host = consumer.at_host.saturating_sub(handed.items.len() as u32);
-            excess = handed.items.split_off(fits.min(handed.items.len()));
+            if consumer.windowed {
+                let fits = state.free().map_or(handed.items.len(), |free| free as usize);
+                consumer.at_host = consumer.at_host.saturating_sub(handed.items.len() as u32);
+                excess = handed.items.split_off(fits.min(handed.items.len()));
+            }
             state.held += handed.items.len() as u32;
         }
         let delivered = handed.items.len() as u32;
@@ -173,9 +212,7 @@ impl Broker {
 
     /// Gives back to the host what it handed out for nobody.
     pub(crate) fn take_back(&mut self, group: GroupId, queue: QueueId, items: Vec<model::Item>) {
-        if let Some(at) = self.door.by_group.get(&group) {
-            self.post.send(self.door.outgoing[*at].host, Content::TakeBack { group, queue, items });
-        }
+        self.post_to(group, Content::TakeBack { group, queue, items });
     }
 
     /// One message, now.
@@ -196,8 +233,8 @@ impl Broker {
         let Some(connection) = self.door.connections.get_mut(&conn) else {
             return self.take_back(group, queue, handed.items);
         };
-        if let Some(state) = connection.lanes.get_mut(&lane).filter(|_| !settled) {
-            state.held += handed.items.len() as u32;
+        if !settled {
+            connection.lanes.entry(lane).or_default().held += handed.items.len() as u32;
         }
         self.counters.delivered += handed.items.len() as u64;
         if settled {
@@ -217,9 +254,13 @@ impl Broker {
         if connection.unsent_bytes > half {
             return;
         }
-        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, c)| c.owed_bytes > 0) {
+        for id in connection.owing.drain(..) {
+            let Some(consumer) = connection.consumers.get_mut(&id) else { continue };
             let bytes = std::mem::take(&mut consumer.owed_bytes);
-            let key = ConsumerKey { shard: self.settings.shard, conn, consumer: *id };
+            if bytes == 0 {
+                continue;
+            }
+            let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
             let (group, queue) = (consumer.group, consumer.queue);
             if let Some(at) = self.door.by_group.get(&group) {
                 let host = self.door.outgoing[*at].host;

@@ -129,6 +129,9 @@ impl Broker {
         if let Some(at) = self.door.by_group.get(&GroupId::METADATA) {
             let outgoing = &mut self.door.outgoing[*at];
             let sequence = outgoing.operation(&self.pool, OperationKind::Topology, QueueId(0), &bytes);
+            if let PendingChange::Client { conn, lane } = pending {
+                self.door.waits(conn, lane);
+            }
             self.door.changes.insert(sequence, pending);
         }
     }

@@ -6,7 +6,7 @@ use auth::Decision;
 use model::{ConnId, Entity, Event, Lane, Peer, Refusal};
 use topology::Command;
 
-use super::connection::Connection;
+use super::connection::{Connection, LaneState};
 use super::{Pending, PendingChange};
 use crate::Broker;
 use crate::broker::Notice;
@@ -75,13 +75,20 @@ impl Broker {
     /// Ends a lane: the session has returned what it held; its consumers go, and its settlements become durable.
     pub(crate) fn close_lane(&mut self, conn: ConnId, lane: Lane) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
-        connection.lanes.remove(&lane);
+        let unanswered = connection.lanes.remove(&lane).map_or(0, |state| state.unanswered);
         let gone: Vec<_> =
             connection.consumers.iter().filter(|(_, c)| c.lane == lane).map(|(id, _)| *id).collect();
         for consumer in gone {
             self.remove_consumer(conn, consumer);
         }
-        let ticket = self.door.ticket(Pending::Barrier { conn, lane: Some(lane), missing: 1 });
+        let missing = 1 + u32::from(unanswered > 0);
+        let ticket = self.door.ticket(Pending::Barrier { conn, lane: Some(lane), missing });
+        if unanswered > 0
+            && let Some(connection) = self.door.connections.get_mut(&conn)
+        {
+            let closing = LaneState { unanswered, closing: Some(ticket), ..LaneState::default() };
+            connection.lanes.insert(lane, closing);
+        }
         self.barrier(ticket);
     }
 
@@ -95,8 +102,11 @@ impl Broker {
     /// A connection is gone. What its session held has been returned.
     pub fn disconnected(&mut self, conn: ConnId) {
         self.leave(conn, PendingChange::Nobody, None);
-        if self.door.connections.remove(&conn).is_some() {
-            self.counters.connections_closed += 1;
+        let Some(connection) = self.door.connections.remove(&conn) else { return };
+        self.counters.connections_closed += 1;
+        for ticket in connection.lanes.values().filter_map(|state| state.closing) {
+            // Answers find no lane any more, so the barriers that wait for them would stay.
+            self.door.pending.remove(&ticket);
         }
     }
 

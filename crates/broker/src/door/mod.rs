@@ -32,9 +32,23 @@ pub(crate) enum Pending {
     /// A message.
     Got { conn: ConnId, lane: Lane, queue: QueueId, group: GroupId, settled: bool },
     /// A consumer.
-    Subscribed { conn: ConnId, lane: Lane, consumer: ConsumerId },
+    Subscribed { conn: ConnId, lane: Lane, consumer: ConsumerId, queue: QueueId, group: GroupId },
     /// Everything sent so far must be applied: this many groups (and changes) still are not.
     Barrier { conn: ConnId, lane: Option<Lane>, missing: u32 },
+}
+
+impl Pending {
+    /// The lane that waits for the answer; none for barriers, which are no answers.
+    fn lane(&self) -> Option<(ConnId, Lane)> {
+        match self {
+            Pending::Declared { conn, lane, .. }
+            | Pending::Delete { conn, lane, .. }
+            | Pending::Purged { conn, lane }
+            | Pending::Got { conn, lane, .. }
+            | Pending::Subscribed { conn, lane, .. } => Some((*conn, *lane)),
+            Pending::Barrier { .. } => None,
+        }
+    }
 }
 
 /// This shard's door.
@@ -70,8 +84,18 @@ impl Door {
     pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        if let Some((conn, lane)) = pending.lane() {
+            self.waits(conn, lane);
+        }
         self.pending.insert(ticket, pending);
         ticket
+    }
+
+    /// The lane waits for one more answer.
+    pub(crate) fn waits(&mut self, conn: ConnId, lane: Lane) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.lanes.entry(lane).or_default().unanswered += 1;
+        }
     }
 
     /// Where this shard's operations for a group are gathered.

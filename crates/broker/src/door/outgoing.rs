@@ -65,6 +65,8 @@ pub(crate) struct Outgoing {
     sent_bytes: usize,
     settling: Vec<Settling>,
     settling_since_us: Option<u64>,
+    /// The newest operation that returns something.
+    returning: OpSequence,
     urgent: bool,
     waiting: VecDeque<Waiting>,
     /// How many at the end of `waiting` belong to the open builder: only those may be merged with.
@@ -86,6 +88,7 @@ impl Outgoing {
             sent_bytes: 0,
             settling: Vec::new(),
             settling_since_us: None,
+            returning: OpSequence(0),
             urgent: false,
             waiting: VecDeque::new(),
             waiting_open: 0,
@@ -216,9 +219,10 @@ impl Outgoing {
         waits
     }
 
-    /// Whether returns have been gathered that are not in an entry yet.
+    /// Whether returns have been gathered that are not applied yet.
     pub(crate) fn is_returning(&self) -> bool {
-        self.settling.iter().any(|settling| settling.kind == OperationKind::Return as u8)
+        let gathered = self.settling.iter().any(|settling| settling.kind == OperationKind::Return as u8);
+        gathered || self.returning > self.applied
     }
 
     /// Tells `waits` when the returns gathered so far are applied.
@@ -242,7 +246,10 @@ impl Outgoing {
             } else {
                 OperationKind::Return
             };
-            self.builder(pool).ranges(kind, same[0].flags, same[0].queue, ranges.take());
+            let sequence = self.builder(pool).ranges(kind, same[0].flags, same[0].queue, ranges.take());
+            if kind == OperationKind::Return {
+                self.returning = sequence;
+            }
         }
         settling.clear();
         self.settling = settling;
@@ -284,9 +291,9 @@ impl Outgoing {
         !self.sealed.is_empty()
     }
 
-    /// Bytes on their way.
-    pub(crate) fn sent_bytes(&self) -> usize {
-        self.sent_bytes
+    /// Whether everything gathered has left and is applied.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.builder.is_none() && self.settling.is_empty() && self.sealed.is_empty() && self.sent.is_empty()
     }
 
     /// Everything up to `sequence` is applied: hands over who waited for it.

@@ -1,6 +1,6 @@
 //! Answers of hosts and of the metadata group, on their way to whoever asked.
 
-use model::{ConnId, Event, GroupId, Lane, OpSequence, Refusal};
+use model::{ConnId, Event, Lane, OpSequence, Refusal};
 use topology::Answer as Changed;
 
 use super::Pending;
@@ -26,6 +26,26 @@ impl Broker {
     /// A host answered a question.
     pub(crate) fn replied(&mut self, ticket: Ticket, answer: Answer) {
         let Some(pending) = self.door.pending.remove(&ticket) else { return };
+        let lane = pending.lane();
+        self.pass_answer(pending, answer);
+        self.answered(lane);
+    }
+
+    /// The lane has one of its answers. The last one lets a closing lane end.
+    fn answered(&mut self, lane: Option<(ConnId, Lane)>) {
+        let Some((conn, lane)) = lane else { return };
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let Some(state) = connection.lanes.get_mut(&lane) else { return };
+        state.unanswered = state.unanswered.saturating_sub(1);
+        if state.unanswered == 0
+            && let Some(ticket) = state.closing
+        {
+            connection.lanes.remove(&lane);
+            self.barrier_passed(ticket);
+        }
+    }
+
+    fn pass_answer(&mut self, pending: Pending, answer: Answer) {
         match (pending, answer) {
             (Pending::Declared { conn, lane, name }, Answer::Counted { ready, consumers, .. }) => {
                 self.events.push_back((conn, Event::Declared(lane, name, ready, consumers)));
@@ -37,8 +57,8 @@ impl Broker {
                 self.events.push_back((conn, Event::Purged(lane, messages)));
             }
             (pending @ Pending::Got { .. }, Answer::Got(got)) => self.got(&pending, got),
-            (Pending::Subscribed { conn, lane, consumer }, Answer::Subscribed) => {
-                self.events.push_back((conn, Event::Subscribed(lane, consumer)));
+            (Pending::Subscribed { conn, lane, consumer, queue, group }, Answer::Subscribed) => {
+                self.consumer_started(conn, lane, consumer, (queue, group));
             }
             (pending, Answer::Refused(refusal)) => self.question_refused(pending, refusal),
             (pending, answer) => unreachable!("{answer:?} does not answer {pending:?}"),
@@ -51,7 +71,7 @@ impl Broker {
             Pending::Declared { conn, lane, name } if matches!(refusal, Refusal::NotFound(..)) => {
                 return self.events.push_back((conn, Event::Declared(lane, name, 0, 0)));
             }
-            Pending::Subscribed { conn, lane, consumer } => {
+            Pending::Subscribed { conn, lane, consumer, .. } => {
                 if let Some(connection) = self.door.connections.get_mut(&conn) {
                     connection.consumers.remove(&consumer);
                 }
@@ -91,11 +111,10 @@ impl Broker {
 
     /// Every shard has applied the change; `value` is the number of messages that went with a deleted queue.
     pub(crate) fn change_done(&mut self, sequence: OpSequence, value: u64) {
-        // Nobody waits for it there, but its bytes no longer count against the group's bound.
-        self.applied(GroupId::METADATA, sequence);
         match self.door.changes.remove(&sequence) {
             Some(PendingChange::Answered { conn, lane, answer }) => {
                 self.answer_client(conn, lane, answer, value);
+                self.answered(Some((conn, lane)));
             }
             Some(PendingChange::Closing(ticket)) => self.barrier_passed(ticket),
             Some(PendingChange::Boot) => self.booted = true,

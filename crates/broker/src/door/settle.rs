@@ -3,6 +3,7 @@
 use model::entry::COUNT;
 use model::{ConnId, Lane, OperationKind, Outcome, QueueId, Seq};
 
+use super::connection::Consumer;
 use crate::Broker;
 use crate::parcel::Content;
 
@@ -50,7 +51,8 @@ impl Broker {
     pub(crate) fn open_window(&mut self, conn: ConnId, lane: Lane) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let free = connection.lanes.get(&lane).and_then(|state| state.free());
-        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, c)| c.windowed && c.lane == lane) {
+        let windowed = |consumer: &Consumer| consumer.started && consumer.windowed && consumer.lane == lane;
+        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, consumer)| windowed(consumer)) {
             let may = match (free, consumer.allowed) {
                 (Some(free), Some(allowed)) => free.min(allowed),
                 (Some(bound), None) | (None, Some(bound)) => bound,

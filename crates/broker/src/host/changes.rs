@@ -50,21 +50,20 @@ impl Broker {
     /// Adds the operation to the group's entry, if it is hosted here, in front of whatever this shard or others
     /// send it later: the group knows its queues before anybody can publish to them.
     fn carry_out(&mut self, number: u64, kind: OperationKind, queue: QueueId, group: GroupId) {
-        if !self.host.by_group.contains_key(&group) {
+        let Some(at) = self.door.by_group.get(&group).filter(|_| self.host.by_group.contains_key(&group))
+        else {
             return;
-        }
+        };
         if let Some((missing, _)) = self.host.changes.get_mut(&number) {
             *missing += 1;
         }
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
-        if let Some(at) = self.door.by_group.get(&group) {
-            let outgoing = &mut self.door.outgoing[*at];
-            let sequence = outgoing.operation(&self.pool, kind, queue, &[]);
-            let counts = kind == OperationKind::Delete;
-            self.host.waits.insert((group, sequence), HostWaits::Change { number, counts });
-            if self.settings.shards > 1 {
-                outgoing.leave(turn, &mut self.post);
-            }
+        let outgoing = &mut self.door.outgoing[*at];
+        let sequence = outgoing.operation(&self.pool, kind, queue, &[]);
+        let counts = kind == OperationKind::Delete;
+        self.host.waits.insert((group, sequence), HostWaits::Change { number, counts });
+        if self.settings.shards > 1 {
+            outgoing.leave(turn, &mut self.post);
         }
     }
 

@@ -7,8 +7,8 @@ use queue::View;
 use super::group::GroupLog;
 use crate::Broker;
 
-/// Items encoded per turn: well under a millisecond.
-const SLICE: usize = 8192;
+/// Bytes encoded per turn: well under a millisecond.
+const SLICE: usize = 64 << 10;
 
 /// A checkpoint being written.
 #[derive(Debug)]

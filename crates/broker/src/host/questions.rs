@@ -16,7 +16,10 @@ impl Broker {
             return self.reply(asked.from, asked.ticket, no_queue(asked.queue));
         };
         let group = &mut self.host.groups[at];
-        if group.machine.last_sequence(asked.origin) < asked.after {
+        // A queue of the topology that the group does not know is being configured by this shard.
+        let early =
+            !group.queues.contains_key(&asked.queue) && self.topology.queue_by_id(asked.queue).is_some();
+        if early || group.machine.last_sequence(asked.origin) < asked.after {
             return group.asked.push(asked);
         }
         self.answer(at, asked);
