@@ -24,6 +24,7 @@ pub use limits::Limits;
 pub use record::{Damaged, Record};
 pub use refusal::{Entity, Refusal};
 pub use request::{
-    Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request, Subscribe,
+    Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request,
+    Subscribe,
 };
 pub use value::{Arguments, Value};

@@ -277,6 +277,12 @@ impl<C: Calls> Disk for Files<C> {
         list_into(&self.root, &self.root.join(directory), &mut found)
             .map_err(|error| told("list", directory, &error))?;
         found.sort();
+        // After a kill the kernel may show bytes that no disk has yet: what is believed from here on must be durable.
+        for (file, _) in &found {
+            self.handle(&FileName::from(file.as_str()), Access::Read)
+                .and_then(|handle| self.calls.sync(&handle))
+                .map_err(|error| told("sync", file, &error))?;
+        }
         Ok(found)
     }
 
