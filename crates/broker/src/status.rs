@@ -53,6 +53,8 @@ impl Broker {
             ("queues", self.topology.queues().count() as f64),
             ("groups", self.host.groups.len() as f64),
             ("groups_held_back", held_back as f64),
+            ("log_entries_per_sync", ratio(log.frames, log.syncs)),
+            ("log_written_bytes_per_published_byte", ratio(log.bytes_written, self.counters.published_bytes)),
             ("log_segments", log.segments as f64),
             ("log_ring_bytes", log.ring_bytes as f64),
             ("log_ring_fill_ratio", fill),
@@ -83,4 +85,9 @@ impl Broker {
         }
         figures
     }
+}
+
+/// Since the start; 0 while there is nothing to divide by.
+fn ratio(of: u64, by: u64) -> f64 {
+    if by == 0 { 0.0 } else { of as f64 / by as f64 }
 }
