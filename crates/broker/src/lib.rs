@@ -13,6 +13,8 @@ mod host;
 mod parcel;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use broker::{Broker, Notice, Settings};
 pub use parcel::Parcel;

@@ -112,6 +112,10 @@ impl Broker {
         if matches!(&change, Change::DeclareQueue(declaration) if declaration.exclusive) {
             connection.has_exclusive_queues = true;
         }
+        if matches!(&change, Change::DeclareQueue(_)) {
+            // Other changes take no turn, or queues that are each bound at once would all share one group.
+            self.next_group = self.next_group.wrapping_add(1);
+        }
         let prefix = self.choose_prefix(&mut change);
         let command = Command::Change(topology::Change {
             vhost,
@@ -137,9 +141,8 @@ impl Broker {
     }
 
     /// New queues go to groups hosted here, in turn, so that their usual publisher meets them on its own shard.
-    fn group_for_new_queue(&mut self) -> GroupId {
+    fn group_for_new_queue(&self) -> GroupId {
         let groups = self.host.queue_groups();
-        self.next_group = self.next_group.wrapping_add(1);
         match groups.len() {
             0 => GroupId(1),
             n => groups[self.next_group % n],

@@ -1,0 +1,9 @@
+//! A broker driven directly: requests in, events out, over a disk in memory that may be held up.
+
+mod disk;
+mod lanes;
+mod node;
+mod publishing;
+mod queues;
+mod restart;
+mod windows;
