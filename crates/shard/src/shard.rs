@@ -146,10 +146,15 @@ impl Shard {
     pub fn accepted(&mut self, conn: ConnId, door: Door, peer: Peer, now: Now) {
         self.now = now;
         let (limits, product) = (self.limits.clone(), self.product.clone());
-        let connection = Connection::new(door, limits, product, self.prng.draw(), now);
+        let mut connection = Connection::new(door, limits, product, self.prng.draw(), now);
+        if self.draining {
+            // It was accepted before the listener knew.
+            connection.shut_down();
+        }
         self.connections.insert(conn, connection);
         self.broker.connected(conn, peer);
         self.arm(conn);
+        self.touch(conn);
     }
 
     /// Bytes arrived. Returns how many were used; the rest must be given again, in front of what arrives next.
@@ -260,13 +265,7 @@ impl Shard {
     /// Some of the connection's bytes were sent: deliveries held back by a full buffer may go on.
     pub fn sent(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        if let Some(mut spare) = connection.out.reclaim()
-            && self.spare.len() < SPARE_BUFFERS
-            && spare.capacity() <= SPARE_BYTES
-        {
-            spare.clear();
-            self.spare.push(spare);
-        }
+        reclaim(&mut connection.out, &mut self.spare);
         self.broker.unsent(conn, connection.out.len());
     }
 
@@ -313,6 +312,7 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(&conn) {
                 connection.shut_down();
             }
+            self.requests(conn);
             self.touch(conn);
         }
     }
@@ -365,6 +365,8 @@ impl Shard {
                 connection.ended = true;
                 self.outputs.push_back(Output::Close(conn));
             }
+            // What was lent and not used, as to a publisher that wants no answers, serves another connection.
+            reclaim(&mut connection.out, &mut self.spare);
             let unsent = connection.out.len();
             self.broker.unsent(conn, unsent);
         }
@@ -421,5 +423,16 @@ impl Shard {
             status.reason.get_or_insert_with(|| "draining".to_owned());
         }
         status
+    }
+}
+
+/// Takes the memory of an empty send buffer back, where spare buffers are still wanted.
+fn reclaim(out: &mut SendBuffer, spare: &mut Vec<Vec<u8>>) {
+    if let Some(mut bytes) = out.reclaim()
+        && spare.len() < SPARE_BUFFERS
+        && bytes.capacity() <= SPARE_BYTES
+    {
+        bytes.clear();
+        spare.push(bytes);
     }
 }
