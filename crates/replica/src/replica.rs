@@ -156,11 +156,9 @@ impl Replica {
     /// Proposes one sealed entry. Gives it back when this replica does not lead: it definitely did not happen.
     pub fn propose(&mut self, block: Block) -> Result<(), Block> {
         let index = self.node.raft.raft_log.last_index() + 1;
-        let mut entry = Entry::default();
-        entry.data = block.to_bytes();
-        let mut message = Message::default();
+        let entry = Entry { data: block.to_bytes(), ..Entry::default() };
+        let mut message = Message { from: self.node.raft.id, ..Message::default() };
         message.set_msg_type(MessageType::MsgPropose);
-        message.from = self.node.raft.id;
         message.mut_entries().push(entry);
         let size = block.len();
         self.proposed.push_back((index, block));
