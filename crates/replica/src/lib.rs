@@ -6,5 +6,7 @@
 
 mod replica;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 pub use replica::{Committed, Halted, Replica, Role};
