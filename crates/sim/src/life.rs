@@ -194,7 +194,8 @@ impl Life {
             };
             self.add_client(Role::Worker { publishes, consumes });
         }
-        self.add_client(Role::Loner);
+        let consumes = self.prng.chance(1, 2);
+        self.add_client(Role::Loner { consumes });
     }
 
     fn add_client(&mut self, role: Role) {

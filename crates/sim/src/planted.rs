@@ -3,20 +3,19 @@
 use base::Bug;
 use base::planted::plant;
 
-/// The bugs that a whole node with one voter can show.
-pub const WITHIN_SIGHT: [Bug; 15] = [
+/// The bugs that a whole node with one voter can show. The others need a second replica: a voter that is alone never
+/// cuts a suffix (`CutIsNotRemembered`, `ResurrectCutSuffix`) and never meets a term it could have forgotten its vote
+/// of (`ForgetVoteOnRecycle`); the commit log's own tests find those.
+pub const WITHIN_SIGHT: [Bug; 12] = [
     Bug::AckBeforeSync,
     Bug::ApplyBeforeCommit,
     Bug::ConfirmAfterFailedSync,
-    Bug::CutIsNotRemembered,
     Bug::DamageTakenForTornTail,
     Bug::DeliverAboveHandedOutBound,
-    Bug::ForgetVoteOnRecycle,
     Bug::LoseDeliveryCountOnCheckpoint,
     Bug::LoseSettlementOnCheckpoint,
     Bug::RecycleOnUnsyncedSettle,
     Bug::RequeueToTail,
-    Bug::ResurrectCutSuffix,
     Bug::SettleNeighbour,
     Bug::SkipChecksum,
     Bug::StaleGenerationAccepted,

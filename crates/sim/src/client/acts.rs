@@ -28,7 +28,10 @@ pub enum Role {
         consumes: bool,
     },
     /// The only one that takes from the last queue, one by one.
-    Loner,
+    Loner {
+        /// As a consumer that may hold one message, or by gets.
+        consumes: bool,
+    },
     /// Alone with the queues at the end: counts and takes everything.
     Drainer,
 }
@@ -84,7 +87,8 @@ impl Client {
                     link.settle_some(CONSUMING, with);
                 }
             }
-            Role::Loner => get_alone(link, with),
+            Role::Loner { consumes: true } => consume_alone(link, with),
+            Role::Loner { consumes: false } => get_alone(link, with),
             Role::Drainer => {}
         }
     }
@@ -293,6 +297,24 @@ fn get_alone(link: &mut Link, with: &mut Stagehand<'_>) {
         5 if with.prng.chance(1, 4) => link.count(GETTING, queue),
         6 if with.prng.chance(with.plan.habits.close_channel, 100) => {
             close_channel(link, GETTING, with.ledger);
+        }
+        _ => link.settle_some(GETTING, with),
+    }
+}
+
+/// Consumes from the last queue with room for one message: what is given back must be what comes next.
+fn consume_alone(link: &mut Link, with: &mut Stagehand<'_>) {
+    let queue = with.routes.queues - 1;
+    if !opened(link, GETTING) {
+        return;
+    }
+    if link.channel(GETTING).consumers.is_empty() {
+        return link.subscribe(GETTING, queue, (1, false), false);
+    }
+    match with.prng.below(20) {
+        0 => link.count(GETTING, queue),
+        1 if with.prng.chance(with.plan.habits.close_channel, 100) => {
+            close_channel(link, GETTING, with.ledger)
         }
         _ => link.settle_some(GETTING, with),
     }

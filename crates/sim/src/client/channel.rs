@@ -213,13 +213,14 @@ impl Channel {
         self.known(u64::MAX, None, ledger);
         self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
         self.held.values().for_each(|held| ledger.came_back(held.message, held.queue));
-        self.forget_gets(ledger);
+        self.forget_places(ledger);
         *self = Channel::new(self.connection);
     }
 
-    /// The node may still hand something to a get of a channel that is not there any more, and take it back later.
-    fn forget_gets(&self, ledger: &mut Ledger) {
-        if self.asks.iter().any(|(ask, _)| matches!(ask, Ask::Get { .. })) {
+    /// The node may still hand something to a channel that is not there any more, and take it back later.
+    fn forget_places(&self, ledger: &mut Ledger) {
+        let gets = self.asks.iter().any(|(ask, _)| matches!(ask, Ask::Get { .. }));
+        if gets || !self.consumers.is_empty() {
             ledger.forget_places();
         }
     }
@@ -230,7 +231,7 @@ impl Channel {
         let settled = self.said.iter().filter(|said| said.how == Settlement::Done);
         settled.for_each(|said| ledger.let_go(said.message, said.queue));
         self.takes_from().iter().for_each(|(queue, since)| ledger.excuse(*queue, *since));
-        self.forget_gets(ledger);
+        self.forget_places(ledger);
     }
 
     /// A method came.
