@@ -155,6 +155,9 @@ impl Segment {
     }
 }
 
+/// No slot read from a file's name reaches this: slots are given one by one, and counting on must never overflow.
+const SLOT_MAX: u32 = 1 << 31;
+
 /// The name of a segment file.
 pub(crate) fn file_name(shard: ShardId, slot: u32) -> FileName {
     Arc::from(format!("{}/segment-{slot}.log", directory(shard)))
@@ -164,7 +167,7 @@ pub(crate) fn file_name(shard: ShardId, slot: u32) -> FileName {
 pub(crate) fn slot_of(shard: ShardId, name: &str) -> Option<u32> {
     let slot = name.strip_prefix(&directory(shard))?.strip_prefix("/segment-")?.strip_suffix(".log")?;
     let slot = slot.parse().ok()?;
-    (*file_name(shard, slot) == *name).then_some(slot)
+    (*file_name(shard, slot) == *name && slot < SLOT_MAX).then_some(slot)
 }
 
 /// The directory of a shard's files.
@@ -268,6 +271,8 @@ mod tests {
         {
             assert_eq!(slot_of(SHARD, other), None, "{other}");
         }
+        // The slot behind it could not be counted.
+        assert_eq!(slot_of(SHARD, "shard-2/segment-4294967295.log"), None);
     }
 
     #[test]
