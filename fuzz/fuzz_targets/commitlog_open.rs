@@ -35,7 +35,7 @@ fn damage(draws: &mut Draws<'_>, disk: &mut MemoryDisk) {
 
 fuzz_target!(|data: &[u8]| {
     let mut draws = Draws(data);
-    let count = draws.below(64);
+    let count = draws.below(32);
     let mut disk = written(&mut draws, count);
     let sealed = draws.flag();
     while !draws.is_empty() {

@@ -10,16 +10,15 @@ use crate::seal::{flush_crc, frame_crc, u32_at, u64_at};
 /// Whether a frame of this group, index and term with that payload stands anywhere.
 pub fn is_framed(disk: &MemoryDisk, group: GroupId, index: Index, term: Term, payload: &[u8]) -> bool {
     let crc = crc32c(payload);
-    let is_it = |file: &[u8], at: usize| {
-        file.len() >= at + 48
-            && file[at + 8] == 1
-            && u32_at(file, at + 4) == crc
-            && u32_at(file, at + 12) == group.0
-            && u64_at(file, at + 16) == term.0
-            && u64_at(file, at + 24) == index.0
-            && u32_at(file, at + 32) as usize == payload.len()
+    let says_so = |header: &[u8]| {
+        header[8] == 1
+            && u32_at(header, 4) == crc
+            && u32_at(header, 12) == group.0
+            && u64_at(header, 16) == term.0
+            && u64_at(header, 24) == index.0
+            && u32_at(header, 32) as usize == payload.len()
     };
-    disk.0.values().any(|file| flushes(file).any(|flush| frames(file, flush).any(|frame| is_it(file, frame))))
+    disk.0.values().any(|file| flushes(file).any(|flush| has_frame(file, flush, says_so)))
 }
 
 /// The places of all flush headers whose checksum is right.
@@ -32,10 +31,10 @@ fn flushes(file: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The places of all frame headers of a flush whose checksum is right.
-fn frames(file: &[u8], flush: usize) -> impl Iterator<Item = usize> {
+/// Whether the head of a flush has a frame header with the right checksum that says so.
+fn has_frame(file: &[u8], flush: usize, says_so: impl Fn(&[u8]) -> bool) -> bool {
     let end = file.len().min(flush + u32_at(file, flush + 44) as usize).saturating_sub(47);
     let (generation, number) = (u64_at(file, flush + 8), u64_at(file, flush + 16));
-    let is_whole = move |at: &usize| u32_at(file, *at) == frame_crc(&file[*at..], generation, number, *at);
-    (flush + 64..end).step_by(8).filter(is_whole)
+    let is_whole = |at: usize| u32_at(file, at) == frame_crc(&file[at..], generation, number, at);
+    (flush + 64..end).step_by(8).any(|at| says_so(&file[at..]) && is_whole(at))
 }
