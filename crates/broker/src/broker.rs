@@ -304,10 +304,10 @@ impl Broker {
         self.events.pop_front()
     }
 
-    /// An event whose connection is gone: what it delivered goes back.
+    /// An event whose connection is gone: what it delivered goes back, unless it was settled by being sent.
     pub fn undelivered(&mut self, event: Event) {
         let (Event::Delivered(delivered) | Event::Got(delivered, _)) = event else { return };
-        if let Some(group) = self.door.group_of.get(&delivered.queue) {
+        if let Some(group) = self.door.group_of.get(&delivered.queue).filter(|_| !delivered.settled) {
             self.take_back(*group, delivered.queue, delivered.items);
         }
     }

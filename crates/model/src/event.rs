@@ -64,6 +64,8 @@ pub struct Delivered {
     pub block: Block,
     /// The messages in order.
     pub items: Vec<Item>,
+    /// Whether they are settled by being sent: then they do not go back, whoever is there to take them.
+    pub settled: bool,
 }
 
 /// One delivered message.

@@ -206,6 +206,7 @@ impl Broker {
             queue,
             block: handed.block,
             items: handed.items,
+            settled,
         };
         self.events.push_back((conn, Event::Delivered(delivered)));
     }
@@ -242,8 +243,8 @@ impl Broker {
                 self.settle_range(queue, (item.seq, item.seq), Outcome::Accept);
             }
         }
-        let delivered =
-            Delivered { lane, consumer: ConsumerId(0), queue, block: handed.block, items: handed.items };
+        let (consumer, block, items) = (ConsumerId(0), handed.block, handed.items);
+        let delivered = Delivered { lane, consumer, queue, block, items, settled };
         self.events.push_back((conn, Event::Got(delivered, remaining)));
     }
 

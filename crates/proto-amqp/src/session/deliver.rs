@@ -47,6 +47,9 @@ impl Session {
 
     /// Messages that came when nobody was there to take them any more: they were not handed to anybody.
     pub(super) fn send_back(&mut self, delivered: &Delivered) {
+        if delivered.settled {
+            return;
+        }
         for item in &delivered.items {
             let held = Held { tag: 0, queue: delivered.queue, seq: item.seq, grants: None };
             outbox::settle(&mut self.outbox, delivered.lane, &held, Outcome::Return { failed: false });

@@ -325,3 +325,15 @@ fn a_consumer_that_is_gone_is_granted_nothing() {
     talk.session.on_event(&Event::Revoked(Lane(1), ConsumerId(1)), &mut talk.out);
     assert!(talk.session.poll_request(&mut talk.out).is_none());
 }
+
+#[test]
+fn what_comes_for_a_consumer_that_is_gone_goes_back_unless_it_is_settled() {
+    for settled in [false, true] {
+        let mut talk = consuming(0, 5);
+        talk.session.on_event(&Event::Revoked(Lane(1), ConsumerId(1)), &mut talk.out);
+        let late = Delivered { settled, ..delivered(Lane(1), ConsumerId(1), &[4], b"late", 0) };
+        talk.session.on_event(&Event::Delivered(late), &mut talk.out);
+        let goes_back = matches!(talk.session.poll_request(&mut talk.out), Some(Request::Settle { .. }));
+        assert_eq!(goes_back, !settled);
+    }
+}
