@@ -284,14 +284,14 @@ fn direct_replies() {
     consume(&mut talk, "amq.rabbitmq.reply-to", "replies", true);
     assert_eq!(talk.asked.len(), 2);
     assert!(talk.asked[0].contains("DeclareQueue") && talk.asked[0].contains("exclusive: true"));
-    assert!(talk.asked[1].contains("queue: \"amq.gen-1\""), "{:?}", talk.asked);
+    assert!(talk.asked[1].contains("queue: \"amq.rabbitmq.reply-to.1\""), "{:?}", talk.asked);
     talk.expect(1, Method::BasicConsumeOk { consumer_tag: "replies" });
     let of = |reply_to: &'static [u8]| {
         block(Properties { reply_to: Some(reply_to), message_id: Some(b"id"), ..Properties::default() })
     };
     talk.asked.clear();
     talk.feed(&publishing(1, "", "server", false, &of(b"amq.rabbitmq.reply-to"), b"ask"));
-    talk.expect_asked(&[&format!("publish 1 0 false /server 0 {:?} [97, 115, 107]", of(b"amq.gen-1"))]);
+    talk.expect_asked(&[&format!("publish 1 0 false /server 0 {:?} [97, 115, 107]", of(b"amq.rabbitmq.reply-to.1"))]);
     let declare = Method::QueueDeclare {
         queue: "amq.rabbitmq.reply-to",
         passive: true,
