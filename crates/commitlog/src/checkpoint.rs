@@ -139,7 +139,9 @@ impl CheckpointFile {
         if rest.version > VERSION {
             return Err(Unusable::Newer(rest.version));
         }
-        if file.shard != shard || file.index.0 >= NUMBER_MAX || file.replay_from.0 >= NUMBER_MAX {
+        let HardState { term, commit, .. } = file.hard_state;
+        let counted = [file.index.0, file.term.0, term.0, commit.0, file.replay_from.0, file.floor];
+        if file.shard != shard || counted.into_iter().any(|number| number >= NUMBER_MAX) {
             return Err(damaged("the checkpoint is not one of this shard", 0));
         }
         let kept_end = usize::try_from(rest.kept).ok().and_then(|kept| kept.checked_mul(KEPT));
@@ -294,6 +296,12 @@ mod tests {
         for length in 0..content.len() {
             assert!(CheckpointFile::decode(&content[..length], ShardId(2)).is_err(), "length {length}");
         }
+    }
+
+    #[test]
+    fn numbers_that_could_not_be_counted_on_from_are_not_believed() {
+        let content = CheckpointFile { floor: NUMBER_MAX, ..sample() }.encode(vec![]).concat();
+        assert!(matches!(CheckpointFile::decode(&content, sample().shard), Err(Unusable::Damaged(..))));
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl SegmentHeader {
             return HeaderPage::Invalid;
         };
         let Ok((header, version, stored)) = Self::fields(&bytes[8..]) else { return HeaderPage::Invalid };
-        let sane = header.generation < NUMBER_MAX && header.first < NUMBER_MAX;
+        let Link { generation, number, .. } = header.previous;
+        let sane = [header.generation, header.first, generation, number, header.floor];
+        let sane = sane.into_iter().all(|counted| counted < NUMBER_MAX);
         if stored != crc(slot, bytes) || header.shard != shard || !sane {
             return HeaderPage::Invalid;
         }
@@ -261,6 +263,17 @@ mod tests {
         let crc = crc(5, &bytes).to_le_bytes();
         bytes[12..16].copy_from_slice(&crc);
         assert_eq!(SegmentHeader::decode(&bytes, 5, SHARD), HeaderPage::Newer(9));
+    }
+
+    #[test]
+    fn numbers_that_could_not_be_counted_on_from_are_not_believed() {
+        let at_most = |number| {
+            let previous = Link { generation: 1, number, end: 0, crc: 0 };
+            let header = SegmentHeader { shard: SHARD, generation: 2, first: 1, previous, floor: number };
+            SegmentHeader::decode(&header.encode(5), 5, SHARD)
+        };
+        assert!(matches!(at_most(NUMBER_MAX - 1), HeaderPage::Valid(_)));
+        assert_eq!(at_most(NUMBER_MAX), HeaderPage::Invalid);
     }
 
     #[test]
