@@ -5,6 +5,8 @@
 
 mod connection;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use auth::User;

@@ -167,7 +167,8 @@ impl Broker {
         let Some(consumer) = connection.consumers.get_mut(&id) else {
             return self.take_back(group, queue, handed.items);
         };
-        let consumer_settles = consumer.settled;
+        let (consumer_settles, lane) = (consumer.settled, consumer.lane);
+        let mut lifted = false;
         if consumer.owed_bytes == 0 {
             connection.owing.push(id);
         }
@@ -179,6 +180,7 @@ impl Broker {
                 let fits = state.free().map_or(handed.items.len(), |free| free as usize);
                 consumer.at_host = consumer.at_host.saturating_sub(handed.items.len() as u32);
                 excess = handed.items.split_off(fits.min(handed.items.len()));
+                lifted = state.window.is_none();
             }
             state.held += handed.items.len() as u32;
         }
@@ -190,6 +192,9 @@ impl Broker {
         if !handed.items.is_empty() {
             let settled = consumer_settles;
             self.pass_on(conn, queue, handed, settled);
+        }
+        if lifted {
+            self.open_window(conn, lane);
         }
     }
 

@@ -7,6 +7,10 @@ use super::connection::Consumer;
 use crate::Broker;
 use crate::parcel::Content;
 
+/// Messages a consumer without any bound is granted ahead, where a window was lifted and may come back: what has
+/// been granted cannot be called back, only what is handed out for it.
+const UNBOUNDED: u32 = 1024;
+
 impl Broker {
     /// Ends the delivery of `range`, all of it delivered on this lane.
     pub(crate) fn settle(
@@ -56,7 +60,7 @@ impl Broker {
             let may = match (free, consumer.allowed) {
                 (Some(free), Some(allowed)) => free.min(allowed),
                 (Some(bound), None) | (None, Some(bound)) => bound,
-                (None, None) => u32::MAX / 2,
+                (None, None) => UNBOUNDED,
             };
             let messages = may.saturating_sub(consumer.at_host);
             let Some(host) = self.door.by_group.get(&consumer.group).map(|at| self.door.outgoing[*at].host)

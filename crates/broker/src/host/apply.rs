@@ -114,8 +114,9 @@ impl Broker {
             Effect::HandedOut { queue } => group.wake(queue),
             Effect::Configured { queue } => {
                 if let Some(state) = group.machine.queue(queue) {
-                    let delivery = Delivery::new(state, &self.pool);
-                    group.queues.insert(queue, HostedQueue::new(delivery));
+                    // One that is there already keeps its consumers and what they hold.
+                    let hosted = || HostedQueue::new(Delivery::new(state, &self.pool));
+                    group.queues.entry(queue).or_insert_with(hosted);
                 }
             }
             Effect::Deleted { queue, .. } => self.revoke(at, queue),

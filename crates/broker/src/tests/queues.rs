@@ -104,6 +104,18 @@ fn an_exclusive_queue_goes_with_its_connection() {
 }
 
 #[test]
+fn queues_that_are_bound_at_once_spread_over_the_groups() {
+    let mut node = Node::start(1, 2);
+    let client = node.connect(0);
+    for queue in ["a", "b"] {
+        node.declare(client, queue);
+        node.bind(client, "amq.fanout", queue);
+    }
+    let groups: Vec<_> = node.brokers[0].topology.queues().map(|queue| queue.group).collect();
+    assert_ne!(groups[0], groups[1]);
+}
+
+#[test]
 fn a_queue_that_its_host_still_makes_can_be_consumed_from_elsewhere() {
     let mut node = Node::start(2, 2);
     let (near, far) = (node.connect(0), node.connect(1));

@@ -72,6 +72,34 @@ fn what_consumers_without_the_window_settle_does_not_open_it() {
 }
 
 #[test]
+fn a_window_may_be_lifted_and_come_back() {
+    let mut node = Node::start(1, 1);
+    let client = node.connect(0);
+    node.declare(client, "q");
+    node.ask(client, Request::Window { lane: LANE, messages: Some(2) });
+    node.subscribe(client, 1, "q", None);
+    node.ask(client, Request::Window { lane: LANE, messages: None });
+    for token in 1..=5000 {
+        node.publish(client, "q", token, "m");
+    }
+    node.run();
+    let held = delivered(&node.heard(client));
+    assert_eq!(held.len(), 5000, "nothing bounds it");
+    node.ask(client, Request::Window { lane: LANE, messages: Some(2) });
+    for token in 5001..=9000 {
+        node.publish(client, "q", token, "m");
+    }
+    node.run();
+    assert!(delivered(&node.heard(client)).is_empty());
+    held.iter().for_each(|(place, ..)| node.settle(client, *place, Outcome::Accept));
+    node.run_after(20);
+    let held = delivered(&node.heard(client));
+    assert_eq!(held.len(), 2);
+    assert!(held.iter().all(|(_, _, redelivered)| !redelivered));
+    node.assert_nothing_waits();
+}
+
+#[test]
 fn a_window_that_opens_before_its_consumer_is_started_is_not_lost() {
     let mut node = Node::start(1, 2);
     let client = node.connect(0);

@@ -14,8 +14,8 @@ use super::lane::{Lane, padded_bytes};
 use crate::mailbox::Mailbox;
 use crate::supervise::Notices;
 
-/// Bytes up to which a write is done inline.
-const INLINE_MAX: u64 = 64 << 10;
+/// Bytes up to which a write is done inline: a window of a hundred messages of 1 KiB still is.
+const INLINE_MAX: u64 = 128 << 10;
 
 /// One shard's door to its files.
 #[derive(Debug)]

@@ -291,7 +291,10 @@ fn direct_replies() {
     };
     talk.asked.clear();
     talk.feed(&publishing(1, "", "server", false, &of(b"amq.rabbitmq.reply-to"), b"ask"));
-    talk.expect_asked(&[&format!("publish 1 0 false /server 0 {:?} [97, 115, 107]", of(b"amq.rabbitmq.reply-to.1"))]);
+    talk.expect_asked(&[&format!(
+        "publish 1 0 false /server 0 {:?} [97, 115, 107]",
+        of(b"amq.rabbitmq.reply-to.1")
+    )]);
     let declare = Method::QueueDeclare {
         queue: "amq.rabbitmq.reply-to",
         passive: true,
