@@ -11,6 +11,8 @@ use super::connection::Connection;
 
 /// Bytes of one read.
 const READ: usize = 256 << 10;
+/// A read that brought this much may have left more behind.
+const MUCH: usize = 32 << 10;
 /// Up to this much left over is copied rather than given a large buffer.
 const SMALL: usize = 16 << 10;
 /// Buffers kept for reuse, of each size.
@@ -75,7 +77,7 @@ impl Inbound {
     fn read_shared(&mut self, connection: &mut Connection, use_up: impl FnOnce(&[u8]) -> usize) -> Taken {
         self.shared.clear();
         self.shared.extend_from_slice(&connection.leftover);
-        let read = rustix::io::read(&connection.socket, spare_capacity(&mut self.shared));
+        let read = fill(connection, &mut self.shared);
         if self.shared.len() == connection.leftover.len() {
             return taken(read);
         }
@@ -100,7 +102,9 @@ impl Inbound {
     ) -> Taken {
         let before = connection.leftover.len();
         connection.leftover.reserve(READ);
-        let read = rustix::io::read(&connection.socket, spare_capacity(&mut connection.leftover));
+        let mut buffer = std::mem::take(&mut connection.leftover);
+        let read = fill(connection, &mut buffer);
+        connection.leftover = buffer;
         if connection.leftover.len() == before {
             return taken(read);
         }
@@ -132,6 +136,18 @@ impl Inbound {
         buffer.reserve_exact(bytes);
         buffer
     }
+}
+
+/// Reads what the socket has, in as many calls as bring much: one call brings 64 KiB at most over loopback, and a turn
+/// that saw only those would seal small entries.
+fn fill(connection: &Connection, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+    let first = rustix::io::read(&connection.socket, spare_capacity(buffer))?;
+    let mut newest = first;
+    while newest >= MUCH && buffer.capacity() - buffer.len() >= MUCH {
+        // Whatever ends this is met again by the next turn's read.
+        newest = rustix::io::read(&connection.socket, spare_capacity(buffer)).unwrap_or(0);
+    }
+    Ok(first)
 }
 
 fn keep(shelf: &mut Vec<Vec<u8>>, most: usize, buffer: Vec<u8>) {
