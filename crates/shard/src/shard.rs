@@ -99,7 +99,7 @@ pub struct Shard {
     timers: Timers,
     dirty: Vec<ConnId>,
     outputs: VecDeque<Output>,
-    spare: Vec<Vec<u8>>,
+    pub(crate) spare: Vec<Vec<u8>>,
     prng: Prng,
     now: Now,
     draining: bool,
