@@ -135,7 +135,7 @@ fn change_answer(lane: Lane, change: &Change) -> Event {
         Change::DeclareQueue(queue) if queue.name == "missing" => {
             Event::Refused(Some(lane), Refusal::NotFound(Entity::Queue, "missing".into()))
         }
-        Change::DeclareQueue(queue) if queue.name == model::REPLY_PREFIX => {
+        Change::DeclareQueue(queue) if queue.name == REPLY_PREFIX => {
             Event::Declared(lane, format!("{}1", queue.name), 0, 0)
         }
         Change::DeclareQueue(queue) if queue.name.is_empty() => {
