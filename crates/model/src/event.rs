@@ -2,7 +2,7 @@
 
 use base::Block;
 
-use crate::{ConsumerId, Lane, Protocol, QueueId, Refusal, Seq};
+use crate::{ConsumerId, Lane, LogAnswer, Protocol, QueueId, Refusal, Seq};
 
 /// One event of a connection.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub enum Event {
     Got(Delivered, u64),
     /// There was no message to get.
     Empty(Lane),
+    /// The answer to the `Log` request of this token.
+    Log(u64, Box<LogAnswer>),
     /// Publishing is held back, and why.
     Blocked(&'static str),
     /// Publishing goes on.

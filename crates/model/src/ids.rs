@@ -110,11 +110,14 @@ impl Origin {
 pub enum Protocol {
     /// AMQP 0-9-1; a record's prefix is its property block (flags and list) as received.
     Amqp091 = 1,
+    /// Kafka; a record's prefix is its headers: varint count, then per header varint length, key, varint length
+    /// (-1 null), value, as in a record of a v2 batch.
+    Kafka = 2,
 }
 
 impl Protocol {
     /// The protocol of a stored byte.
     pub fn from_byte(byte: u8) -> Option<Protocol> {
-        (byte == Protocol::Amqp091 as u8).then_some(Protocol::Amqp091)
+        [Protocol::Amqp091, Protocol::Kafka].into_iter().find(|protocol| *protocol as u8 == byte)
     }
 }

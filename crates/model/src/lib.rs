@@ -8,9 +8,11 @@ pub mod entry;
 mod event;
 mod ids;
 mod limits;
+pub mod membership;
 mod record;
 mod refusal;
 mod request;
+pub mod topic;
 mod value;
 
 pub use batch::Batch;
@@ -27,4 +29,5 @@ pub use request::{
     Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request,
     Subscribe,
 };
+pub use topic::{LogAnswer, LogRefusal, LogRequest, TopicId};
 pub use value::{Arguments, Value};

@@ -1,6 +1,6 @@
 //! What a session asks of the broker.
 
-use crate::{Arguments, ConsumerId, Lane, QueueId, Record, Seq};
+use crate::{Arguments, ConsumerId, Lane, LogRequest, QueueId, Record, Seq};
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Request<'a> {
         /// The password.
         password: &'a [u8],
     },
+    /// Comes in without a name, where that is allowed (from this machine). Answer as to `Authenticate`.
+    Anonymous,
     /// Enters a virtual host. Answer: `Entered` or `Refused` without a lane.
     Enter {
         /// Its name.
@@ -85,6 +87,13 @@ pub enum Request<'a> {
         lane: Lane,
         /// What.
         change: Change,
+    },
+    /// A request of a reader by offset. Answer: `Log` with the same token.
+    Log {
+        /// Chosen by the session, unique in its connection.
+        token: u64,
+        /// What.
+        request: LogRequest<'a>,
     },
     /// The connection ends in an orderly way; answer: `Closed` when every lane is.
     Close,
