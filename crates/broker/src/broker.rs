@@ -115,6 +115,7 @@ impl Broker {
             }
             Request::Grant { consumer, messages } => self.grant(conn, consumer, messages),
             Request::Authenticate { user, password } => self.authenticate(conn, user, password),
+            Request::Anonymous => self.admit_anonymous(conn),
             Request::Enter { vhost } => self.enter(conn, vhost),
             Request::CloseLane { lane } => self.close_lane(conn, lane),
             Request::Subscribe(subscribe) => self.subscribe(conn, &subscribe),
@@ -122,6 +123,7 @@ impl Broker {
             Request::Window { lane, messages } => self.window(conn, lane, messages),
             Request::Get { lane, queue, settled } => self.get(conn, lane, queue, settled),
             Request::Change { lane, change } => self.change(conn, lane, change),
+            Request::Log { .. } => {}
             Request::Close => self.close(conn),
         }
     }

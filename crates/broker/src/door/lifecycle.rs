@@ -13,6 +13,8 @@ use crate::broker::Notice;
 
 /// How hashes begin that are checked without slow work.
 const CHEAP: &str = "plain$";
+/// Whom connections from this machine act for when they give no name.
+const DEFAULT_USER: &str = "guest";
 
 impl Broker {
     /// A connection was accepted.
@@ -39,6 +41,19 @@ impl Broker {
                 self.refuse(conn, None, Refusal::AuthenticationFailed(reason));
             }
         }
+    }
+
+    /// Someone without a name: from this machine it is the default user, where there is one.
+    pub(crate) fn admit_anonymous(&mut self, conn: ConnId) {
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let decision = self.users.decide(DEFAULT_USER, connection.peer.loopback);
+        if connection.peer.loopback && matches!(decision, Decision::Verify { .. }) {
+            connection.user = Some(DEFAULT_USER.to_owned());
+            connection.admitted = true;
+            return self.events.push_back((conn, Event::Admitted));
+        }
+        let text = format!("{} must authenticate", connection.peer.address);
+        self.refuse(conn, None, Refusal::AuthenticationFailed(text));
     }
 
     /// A password was checked.

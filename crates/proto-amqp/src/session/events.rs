@@ -39,6 +39,7 @@ impl Session {
             Event::Delivered(delivered) => self.deliver(delivered, out),
             Event::Got(delivered, behind) => self.take_got(delivered, *behind, out),
             Event::Empty(lane) => self.empty(*lane, out),
+            Event::Log(..) => unreachable!("this session asks nothing by offset"),
         }
     }
 
