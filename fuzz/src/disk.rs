@@ -37,6 +37,13 @@ impl MemoryDisk {
                 let gone = self.0.remove(&*file);
                 (id, gone.map(|_| Vec::new()).ok_or_else(|| "no such file".into()))
             }
+            DiskOp::Punch { id, file, offset, bytes } => {
+                let range = offset as usize..(offset + bytes) as usize;
+                if let Some(hole) = self.0.get_mut(&*file).and_then(|content| content.get_mut(range)) {
+                    hole.fill(0);
+                }
+                (id, Ok(Vec::new()))
+            }
         };
         let block = |bytes: Vec<u8>| -> Block { Pool::default().block(&bytes) };
         DiskDone { id, result: result.map(block) }

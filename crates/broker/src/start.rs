@@ -25,12 +25,11 @@ impl Broker {
         now: Now,
     ) -> Result<Broker, String> {
         let config = commitlog::Config {
-            shard: settings.shard,
             segment_bytes: settings.segment_bytes,
             cache_bytes_max: settings.limits.cache_bytes_max,
             read_bytes_max: settings.limits.read_bytes_max,
             flush_bytes_max: 8 << 20,
-            pool: pool.clone(),
+            ..commitlog::Config::new(settings.shard, pool.clone())
         };
         let (log, recovered) = CommitLog::open(config, disk).map_err(|error| error.to_string())?;
         let origin = Origin::new(settings.node, settings.shard, settings.boot);

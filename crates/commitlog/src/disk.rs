@@ -75,6 +75,18 @@ pub enum DiskOp {
         /// The file.
         file: FileName,
     },
+    /// Gives the space of that range (whole pages) back; it reads as zeros or as before, and nobody asks again.
+    /// Nothing is lost if it cannot be done.
+    Punch {
+        /// Carried by the completion.
+        id: OpId,
+        /// The file.
+        file: FileName,
+        /// Where.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+    },
 }
 
 /// What became of an operation.

@@ -15,21 +15,26 @@ mod checkpoint;
 mod checkpointing;
 pub mod disk;
 mod error;
+mod evacuation;
 mod flush;
 mod flushing;
 mod frame;
 mod group;
 mod log;
 mod open_flush;
+mod pieces;
 mod reading;
 mod recover;
 mod replay;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 pub use error::OpenError;
+pub use evacuation::PiecePlan;
 pub use group::HardState;
 pub use log::{CommitLog, Config, FlushId, LogEvent, Stats};
+pub use pieces::{Location, Piece, PieceLookup};
 pub use reading::Lookup;
 pub use recover::{Checkpoint, RecoveredGroup};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use base::{Block, Bug, PAGE, Pool, planted};
-use model::{GroupId, Index, ShardId, Term};
+use model::{GroupId, Index, QueueId, ShardId, Term};
 
 use crate::cache::Cache;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
@@ -12,6 +12,7 @@ use crate::flushing::{InFlight, Tail};
 use crate::frame::{Frame, Kind};
 use crate::group::{At, Group, HardState};
 use crate::open_flush::{OpenFlush, OpenFrame};
+use crate::pieces::Piece;
 use crate::reading::Reads;
 use crate::recover::{self, RecoveredGroup};
 use crate::segment::{Ring, State};
@@ -29,6 +30,8 @@ pub struct Config {
     pub read_bytes_max: usize,
     /// Bytes of one flush; one entry is always allowed.
     pub flush_bytes_max: usize,
+    /// Bytes of segments in use from which on the oldest are evacuated into runs; counts as at least four segments.
+    pub ring_bytes_max: u64,
     /// Where blocks come from.
     pub pool: Pool,
 }
@@ -42,6 +45,7 @@ impl Config {
             cache_bytes_max: 64 << 20,
             read_bytes_max: 16 << 20,
             flush_bytes_max: 8 << 20,
+            ring_bytes_max: 1 << 30,
             pool,
         }
     }
@@ -73,6 +77,29 @@ pub enum LogEvent {
         /// Its index.
         index: Index,
     },
+    /// An entry is about to leave the ring: answered with [`CommitLog::evacuate`], once, in the order of the events.
+    Evacuating {
+        /// Its group.
+        group: GroupId,
+        /// Its index, at or below the group's checkpoint.
+        index: Index,
+        /// The entry.
+        entry: Block,
+    },
+    /// A piece asked for with [`CommitLog::read_piece`].
+    LoadedPiece {
+        /// Its group.
+        group: GroupId,
+        /// The log it was asked for.
+        log: QueueId,
+        /// Its entry.
+        index: Index,
+        /// Its place in the entry, as its owner knows it.
+        at: u32,
+        /// The piece, or why it cannot be had: an error means that it is damaged or unreadable, never that it is
+        /// not there.
+        piece: Result<Piece, String>,
+    },
     /// A write, a sync or a checkpoint failed: from now on nothing becomes durable and nothing is written.
     Failed(String),
 }
@@ -94,8 +121,12 @@ pub struct Stats {
     pub syncs: u64,
     /// Frames written.
     pub frames: u64,
-    /// Bytes written to segments.
+    /// Bytes written: segments, runs, manifests and checkpoints.
     pub bytes_written: u64,
+    /// Of these, those of runs and manifests.
+    pub run_bytes_written: u64,
+    /// Of these, those of checkpoints.
+    pub checkpoint_bytes_written: u64,
     /// Payload bytes appended.
     pub payload_bytes: u64,
     /// Bytes of memory held by recent entries.
@@ -104,6 +135,20 @@ pub struct Stats {
     pub reads: u64,
     /// Checkpoints made durable.
     pub checkpoints: u64,
+    /// Runs.
+    pub runs: u64,
+    /// Bytes of the blocks in them.
+    pub run_bytes: u64,
+    /// The blocks in them.
+    pub run_blocks: u64,
+    /// Bytes of pieces moved out of the ring, adopted ones included.
+    pub evacuated_bytes: u64,
+    /// Segments that nothing kept holds any more since it was moved.
+    pub evacuated_segments: u64,
+    /// Segments that became runs themselves.
+    pub adopted_segments: u64,
+    /// Bytes of dead blocks given back.
+    pub punched_bytes: u64,
 }
 
 /// What an operation under way is for.

@@ -111,7 +111,8 @@ fn id_of(op: &DiskOp) -> commitlog::disk::OpId {
         | DiskOp::Write { id, .. }
         | DiskOp::Read { id, .. }
         | DiskOp::Put { id, .. }
-        | DiskOp::Delete { id, .. } => *id,
+        | DiskOp::Delete { id, .. }
+        | DiskOp::Punch { id, .. } => *id,
     }
 }
 

@@ -58,6 +58,7 @@ impl MemoryDisk {
                 self.files.remove(&*file);
                 id
             }
+            DiskOp::Punch { id, .. } => id,
         };
         DiskDone { id, result: Ok(read) }
     }

@@ -360,6 +360,7 @@ impl Driver {
                     model.checkpointed(done);
                 }
                 LogEvent::Failed(_) => assert!(self.failed),
+                other => unreachable!("{other:?}"),
             }
         }
     }

@@ -25,7 +25,8 @@ pub fn id_of(op: &DiskOp) -> OpId {
         | DiskOp::Write { id, .. }
         | DiskOp::Read { id, .. }
         | DiskOp::Put { id, .. }
-        | DiskOp::Delete { id, .. } => *id,
+        | DiskOp::Delete { id, .. }
+        | DiskOp::Punch { id, .. } => *id,
     }
 }
 
@@ -36,7 +37,8 @@ pub fn file_of(op: &DiskOp) -> &str {
         | DiskOp::Write { file, .. }
         | DiskOp::Read { file, .. }
         | DiskOp::Put { file, .. }
-        | DiskOp::Delete { file, .. } => file,
+        | DiskOp::Delete { file, .. }
+        | DiskOp::Punch { file, .. } => file,
     }
 }
 
@@ -82,6 +84,11 @@ impl VirtualDisk {
             }
             DiskOp::Delete { file, .. } => {
                 self.files.remove(&*file).ok_or("no such file")?;
+            }
+            DiskOp::Punch { file, offset, bytes, .. } => {
+                assert!(offset.is_multiple_of(4096) && bytes.is_multiple_of(4096));
+                let content = self.files.get_mut(&*file).ok_or("no such file")?;
+                content[offset as usize..][..bytes as usize].fill(0);
             }
         }
         Ok(self.pool.block(&[]))
@@ -150,7 +157,7 @@ impl VirtualDisk {
                     self.files.remove(&*file);
                 }
             }
-            DiskOp::Put { .. } | DiskOp::Read { .. } => {}
+            DiskOp::Put { .. } | DiskOp::Read { .. } | DiskOp::Punch { .. } => {}
         }
     }
 }

@@ -196,6 +196,9 @@ fn parts(op: &DiskOp) -> (OpId, &FileName, Touch) {
         DiskOp::Read { id, file, offset, bytes } => {
             (*id, file, Touch::Read(*offset, offset.saturating_add(*bytes as u64)))
         }
+        DiskOp::Punch { id, file, offset, bytes } => {
+            (*id, file, Touch::Write(*offset, offset.saturating_add(*bytes)))
+        }
         DiskOp::Create { id, file, .. }
         | DiskOp::Prepare { id, file, .. }
         | DiskOp::Put { id, file, .. }

@@ -81,6 +81,12 @@ pub trait Calls: Send + Sync + 'static {
         Ok(rustix::io::retry_on_intr(|| rustix::io::pread(&file.fd, &mut *into, offset))?)
     }
 
+    /// Gives the space of a range back, which then reads as zeros.
+    fn punch(&self, file: &OpenFile, offset: u64, bytes: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&file.fd, flags, offset, bytes)?)
+    }
+
     /// Makes the file's content (and length) durable.
     fn sync(&self, file: &OpenFile) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&file.fd)?)

@@ -77,6 +77,9 @@ impl<C: Calls> Files<C> {
             DiskOp::Put { id, file, content } => (*id, self.changing(|| self.replace(file, content))),
             DiskOp::Delete { id, file } => (*id, self.changing(|| self.delete(file))),
             DiskOp::Read { id, file, offset, bytes } => (*id, self.read_block(file, *offset, *bytes)),
+            DiskOp::Punch { id, file, offset, bytes } => {
+                (*id, self.changing(|| self.punch(file, *offset, *bytes)))
+            }
         };
         DiskDone { id, result }
     }
@@ -221,6 +224,12 @@ impl<C: Calls> Files<C> {
         let Some(directory) = path.parent() else { return Ok(()) };
         let poisonous = |error| Failure::Poisonous(told("sync the directory of", file, &error));
         self.calls.sync_directory(directory).map_err(poisonous)
+    }
+
+    fn punch(&self, file: &FileName, offset: u64, bytes: u64) -> Result<(), Failure> {
+        let handle = self.handle(file, Access::Log { direct: false });
+        let punched = handle.and_then(|handle| self.calls.punch(&handle, offset, bytes));
+        punched.map_err(|error| Failure::Harmless(told("give back space of", file, &error)))
     }
 
     fn read_block(&self, file: &FileName, offset: u64, bytes: usize) -> Result<Block, String> {

@@ -95,8 +95,8 @@ impl VirtualDisk {
                     _ => self.apply(op),
                 }
             }
-            DiskOp::Delete { .. } if prng.chance(1, 2) => self.apply(op),
-            DiskOp::Delete { .. } | DiskOp::Read { .. } => {}
+            DiskOp::Delete { .. } | DiskOp::Punch { .. } if prng.chance(1, 2) => self.apply(op),
+            DiskOp::Delete { .. } | DiskOp::Punch { .. } | DiskOp::Read { .. } => {}
         }
     }
 

@@ -30,8 +30,10 @@ impl Errors {
             (_, true) => "no space left on device",
             _ => return None,
         };
-        // The ring goes on without a segment prepared in advance; everything else ends the shard.
-        if !matches!(op, DiskOp::Prepare { .. }) {
+        // The ring goes on without a segment prepared in advance and without runs; everything else ends the shard.
+        let name = super::file_of(op);
+        let is_run = name.contains("/run-") || name.contains("/manifest-");
+        if !matches!(op, DiskOp::Prepare { .. }) && !is_run {
             self.told.push(shard);
         }
         Some(why.to_owned())

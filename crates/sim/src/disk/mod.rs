@@ -203,6 +203,13 @@ impl VirtualDisk {
             DiskOp::Write { file, offset, blocks, .. } => {
                 self.write(file, *offset as usize, &padded(blocks));
             }
+            DiskOp::Punch { file, offset, bytes, .. } => {
+                let range = *offset as usize..(*offset + *bytes) as usize;
+                self.atlas.overwritten(file, range.start, range.len());
+                if let Some(hole) = self.files.get_mut(&**file).and_then(|content| content.get_mut(range)) {
+                    hole.fill(0);
+                }
+            }
             DiskOp::Read { .. } => {}
         }
     }
@@ -250,7 +257,8 @@ fn id_of(op: &DiskOp) -> OpId {
         | DiskOp::Write { id, .. }
         | DiskOp::Read { id, .. }
         | DiskOp::Put { id, .. }
-        | DiskOp::Delete { id, .. } => *id,
+        | DiskOp::Delete { id, .. }
+        | DiskOp::Punch { id, .. } => *id,
     }
 }
 
@@ -261,7 +269,8 @@ fn file_of(op: &DiskOp) -> &FileName {
         | DiskOp::Write { file, .. }
         | DiskOp::Read { file, .. }
         | DiskOp::Put { file, .. }
-        | DiskOp::Delete { file, .. } => file,
+        | DiskOp::Delete { file, .. }
+        | DiskOp::Punch { file, .. } => file,
     }
 }
 
@@ -277,6 +286,7 @@ fn digest_of(op: &DiskOp) -> u32 {
             (5, 0, content.iter().fold(0u32, |all, part| all.rotate_left(5) ^ crc32c(part)))
         }
         DiskOp::Delete { .. } => (6, 0, 0),
+        DiskOp::Punch { offset, bytes, .. } => (7, *offset ^ *bytes << 32, 0),
     };
     crc32c(file_of(op).as_bytes()) ^ crc32c(&number.to_le_bytes()).rotate_left(kind) ^ content
 }
