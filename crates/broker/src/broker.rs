@@ -149,9 +149,7 @@ impl Broker {
                     && let Some(hosted) = group.queues.get_mut(&queue)
                 {
                     hosted.delivery.grant(key, messages, i64::from(bytes));
-                    if !hosted.delivery.ran_dry() {
-                        group.wake(queue);
-                    }
+                    group.wake(queue);
                 }
             }
             Content::TakeBack { group, queue, items } => {
@@ -209,7 +207,7 @@ impl Broker {
 
     fn revoked(&mut self, key: queue::ConsumerKey) {
         let Some(connection) = self.door.connections.get_mut(&key.conn) else { return };
-        if let Some(consumer) = connection.remove_consumer(key.consumer) {
+        if let Some(consumer) = connection.consumers.remove(&key.consumer) {
             self.events.push_back((key.conn, Event::Revoked(consumer.lane, key.consumer)));
         }
     }
