@@ -7,6 +7,8 @@ use crate::{Arguments, ConsumerId, Lane, LogRequest, QueueId, Record, Seq};
 pub struct Peer {
     /// Address and port, for messages.
     pub address: String,
+    /// Address and port of this end: how the peer reached this node.
+    pub local: String,
     /// Whether it is this machine's loopback.
     pub loopback: bool,
 }

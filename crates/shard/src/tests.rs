@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn accept(&mut self, conn: u64) -> ConnId {
-        let peer = Peer { address: "127.0.0.1:1".into(), loopback: true };
+        let peer = Peer { address: "127.0.0.1:1".into(), local: "127.0.0.1:2".into(), loopback: true };
         self.shard.accepted(ConnId(conn), Door::Amqp, peer, self.now);
         ConnId(conn)
     }

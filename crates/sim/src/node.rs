@@ -154,7 +154,7 @@ impl Node {
     pub fn connect(&mut self, prng: &mut Prng) -> ConnId {
         self.connections += 1;
         let (conn, shard) = (ConnId(self.connections), prng.below(u64::from(self.plan.shards)) as u16);
-        let peer = Peer { address: format!("client-{conn}"), loopback: true };
+        let peer = Peer { address: format!("client-{conn}"), local: "node:1".into(), loopback: true };
         self.shards[usize::from(shard)].accepted(conn, Door::Amqp, peer, self.now);
         self.sockets.insert(conn, Socket { shard, ..Socket::default() });
         conn

@@ -132,7 +132,7 @@ impl Node {
     pub(super) fn connect(&mut self, shard: usize) -> Client {
         self.connections += 1;
         let client = (shard, ConnId(self.connections));
-        let peer = Peer { address: "127.0.0.1:1".into(), loopback: true };
+        let peer = Peer { address: "127.0.0.1:1".into(), local: "127.0.0.1:2".into(), loopback: true };
         self.brokers[shard].connected(client.1, peer);
         self.ask(client, Request::Authenticate { user: "guest", password: b"guest" });
         self.ask(client, Request::Enter { vhost: "/" });

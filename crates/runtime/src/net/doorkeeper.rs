@@ -159,7 +159,9 @@ impl Keeper {
         // Without it the connection is only slower.
         let _ = socket.set_nodelay(true);
         let loopback = address.ip().to_canonical().is_loopback();
-        let peer = Peer { address: address.to_string(), loopback };
+        // Without it the client would be told an address that it did not dial; the listener's own is the next best.
+        let local = socket.local_addr().map_or_else(|_| String::new(), |local| local.to_string());
+        let peer = Peer { address: address.to_string(), local, loopback };
         let shard = &self.shards[self.turn % self.shards.len()];
         self.turn = self.turn.wrapping_add(1);
         shard.push(Letter::Arrived(Arrival { socket, door, peer, seat }));
