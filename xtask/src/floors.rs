@@ -12,7 +12,7 @@
 //!  5  shard
 //!  4  broker
 //!  3  replica
-//!  2  commitlog  queue  topology  auth  |  proto-amqp
+//!  2  commitlog  queue  topology  auth  recordbatch  |  proto-amqp
 //!  1  model
 //!  0  base
 //! ```
@@ -23,7 +23,7 @@ use crate::metadata::{Need, Package};
 use crate::source::code_only;
 use crate::tidy;
 
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("base", 0),
     ("model", 1),
     ("commitlog", 2),
@@ -31,6 +31,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("topology", 2),
     ("auth", 2),
     ("proto-amqp", 2),
+    ("recordbatch", 2),
     ("replica", 3),
     ("broker", 4),
     ("shard", 5),
@@ -44,17 +45,21 @@ const FLOORS: [(&str, u8); 14] = [
 const PURE: u8 = 5;
 
 /// Third-party crates that floors 0 to 5 may use; deny.toml says what for.
-const PURE_CRATES: [&str; 11] = [
+const PURE_CRATES: [&str; 15] = [
     "bytes",
     "crc-fast",
+    "flate2",
     "foldhash",
     "hashbrown",
     "hmac",
+    "lz4_flex",
     "pbkdf2",
     "protobuf",
     "raft",
+    "ruzstd",
     "sha2",
     "slog",
+    "snap",
     "subtle",
 ];
 

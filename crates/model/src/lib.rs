@@ -9,6 +9,7 @@ mod event;
 mod ids;
 mod limits;
 pub mod membership;
+mod properties;
 mod record;
 mod refusal;
 mod request;
@@ -23,6 +24,7 @@ pub use ids::{
     Term,
 };
 pub use limits::Limits;
+pub use properties::Properties;
 pub use record::{Damaged, Record};
 pub use refusal::{Entity, Refusal};
 pub use request::{

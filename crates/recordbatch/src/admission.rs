@@ -1,0 +1,125 @@
+//! Whether a batch may be taken as it came from a client.
+//!
+//! Header, checksum and codec are checked always; the records where they are not compressed. What is compressed is
+//! checked when it is opened: a reader that speaks this protocol opens it itself and needs nobody's word for it.
+//!
+//! In: the bytes of one batch. Out: what the log needs to know of it, or why it is refused. Never: allocates.
+
+use base::crc32c;
+use model::LogRefusal;
+
+use crate::compression::Codec;
+use crate::error::BatchError;
+use crate::fields;
+use crate::header::{CONTROL, COVERED, HEADER, HORIZON, Header, TRANSACTIONAL};
+
+/// A batch that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What its header says.
+    pub header: Header,
+    /// How it is compressed.
+    pub codec: Codec,
+    /// The lowest timestamp of its records; as its header has it where it is compressed.
+    pub timestamp_min: i64,
+    /// The highest timestamp of its records; as its header has it where it is compressed.
+    pub timestamp_max: i64,
+    /// Bytes of the largest record; of the whole batch where it is compressed.
+    pub largest: usize,
+    /// Whether every record has a key; unknown where it is compressed.
+    pub is_keyed: Option<bool>,
+}
+
+/// Checks one batch of a client; `bytes` is that batch and nothing else.
+pub fn check(bytes: &[u8]) -> Result<Checked, LogRefusal> {
+    Ok(checked(bytes)?)
+}
+
+fn checked(bytes: &[u8]) -> Result<Checked, BatchError> {
+    let header = Header::read(bytes)?;
+    if header.size != bytes.len() {
+        return Err(BatchError::Corrupt("a batch is not as long as its header says"));
+    }
+    if crc32c(&bytes[COVERED..]) != header.checksum {
+        return Err(BatchError::Corrupt("a batch does not match its checksum"));
+    }
+    let codec = Codec::of(&header)?;
+    check_attributes(&header)?;
+    check_numbers(&header)?;
+    match codec {
+        Codec::None => walk(header, &bytes[HEADER..]),
+        _ => Ok(Checked {
+            header,
+            codec,
+            timestamp_min: header.base_timestamp.min(header.max_timestamp),
+            timestamp_max: header.max_timestamp,
+            largest: bytes.len(),
+            is_keyed: None,
+        }),
+    }
+}
+
+fn check_attributes(header: &Header) -> Result<(), BatchError> {
+    if header.attributes & CONTROL != 0 {
+        return Err(BatchError::InvalidRecord("a control batch is not for clients to write"));
+    }
+    if header.attributes & HORIZON != 0 {
+        return Err(BatchError::InvalidRecord("a deletion horizon is not for clients to set"));
+    }
+    if header.attributes & TRANSACTIONAL != 0 {
+        return Err(BatchError::Unsupported("transactions are not supported"));
+    }
+    Ok(())
+}
+
+fn check_numbers(header: &Header) -> Result<(), BatchError> {
+    if header.count < 1 {
+        return Err(BatchError::InvalidRecord("a batch has no records"));
+    }
+    if header.last_offset_delta != header.count - 1 {
+        return Err(BatchError::InvalidRecord("the offsets of a batch do not match its count"));
+    }
+    if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
+        return Err(BatchError::InvalidRecord("a producer's batch has no epoch or no sequence"));
+    }
+    if header.max_timestamp < -1 || header.base_timestamp < -1 {
+        return Err(BatchError::InvalidTimestamp);
+    }
+    Ok(())
+}
+
+/// Walks over the records as they lie: their lengths add up, and their offsets are those of the count.
+fn walk(header: Header, records: &[u8]) -> Result<Checked, BatchError> {
+    let (mut at, mut largest, mut is_keyed) = (0, 0, true);
+    let (mut lowest, mut highest) = (i64::MAX, i64::MIN);
+    for expected in 0..header.count {
+        let start = at;
+        let record = fields::record(records, &mut at)?;
+        if record.offset_delta != expected {
+            return Err(BatchError::InvalidRecord("the offsets of a batch have gaps"));
+        }
+        largest = largest.max(at - start);
+        is_keyed &= record.key.is_some();
+        lowest = lowest.min(record.timestamp);
+        highest = highest.max(record.timestamp);
+    }
+    if at != records.len() {
+        return Err(BatchError::InvalidRecord("bytes follow the last record"));
+    }
+    let absolute = |delta: i64| header.base_timestamp.checked_add(delta).ok_or(BatchError::InvalidTimestamp);
+    let (timestamp_min, timestamp_max) = match header.is_log_time() {
+        true => (header.max_timestamp, header.max_timestamp),
+        false => (absolute(lowest)?, absolute(highest)?),
+    };
+    if timestamp_min < -1 {
+        return Err(BatchError::InvalidTimestamp);
+    }
+    Ok(Checked {
+        header,
+        codec: Codec::None,
+        timestamp_min,
+        timestamp_max,
+        largest,
+        is_keyed: Some(is_keyed),
+    })
+}
