@@ -7,21 +7,28 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // The names say it; the place where one is planted says the rest.
 pub enum Bug {
+    AcceptSequenceGap,
     AckBeforeSync,
+    AdoptWithoutIndexSync,
     ApplyBeforeCommit,
+    CommitGoesBack,
     ConfirmAfterFailedSync,
     CutIsNotRemembered,
     DamageTakenForTornTail,
     DeliverAboveHandedOutBound,
+    ForgetProducerOnCheckpoint,
     ForgetVoteOnRecycle,
     LoseDeliveryCountOnCheckpoint,
     LoseSettlementOnCheckpoint,
     RecycleOnUnsyncedSettle,
     RequeueToTail,
     ResurrectCutSuffix,
+    ReuseBeforeManifest,
+    ResurrectTrimmed,
     SettleNeighbour,
     SkipChecksum,
     StaleGenerationAccepted,
+    TrimUnsettled,
 }
 
 #[cfg(planted)]

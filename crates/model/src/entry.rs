@@ -16,15 +16,18 @@
 //! | 2 settle | ranges: pairs of varints, distance of the first from the end of the pair before, and length - 1 |
 //! | 3 return | ranges; with COUNT the delivery count of each rises |
 //! | 4 hand out | u64: messages below this place may be delivered from now on |
-//! | 5 drop | ranges (purge); the answer is how many were there |
-//! | 6 configure | the queue's configuration, opaque here; creates the queue |
-//! | 7 delete | nothing; the answer is how many messages went with it |
+//! | 5 drop | ranges (purge of a queue, compaction of a log); the answer is how many were there |
+//! | 6 configure | the object's configuration, opaque here; creates the object: a queue, with LOG a log, with COORDINATOR the committed offsets of consumer groups |
+//! | 7 delete | nothing; the answer is how many messages or records went with it |
 //! | 8 part | bytes of a row too large for one entry |
 //! | 9 topology | a command of the metadata group, opaque here |
+//! | 10 trim | u64: what a log has below this offset is forgotten; the answer is the log's first offset then |
+//! | 11 commit | offsets of a consumer group: see `commit` |
+//! | 12 forget | which offsets of a consumer group go: see `commit` |
 
 use base::{BlockBuilder, Pool, Put, Reader, Short};
 
-use crate::batch::{self, Summary};
+use crate::batch::{self, Encoding, Summary};
 use crate::record::Damaged;
 use crate::{Batch, OpSequence, Origin, QueueId, Record, Seq};
 
@@ -44,6 +47,10 @@ pub const HAND_OUT: u8 = 2;
 pub const PARTS: u8 = 4;
 /// Return: counts as a failed delivery.
 pub const COUNT: u8 = 1;
+/// Configure: creates a log.
+pub const LOG: u8 = 1;
+/// Configure: creates a coordinator's committed offsets.
+pub const COORDINATOR: u8 = 2;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +66,16 @@ pub enum OperationKind {
     Delete = 7,
     Part = 8,
     Topology = 9,
+    Trim = 10,
+    Commit = 11,
+    Forget = 12,
 }
 
 impl OperationKind {
     fn from_byte(byte: u8) -> Option<OperationKind> {
         use OperationKind::*;
-        let all = [Append, Settle, Return, HandOut, Drop, Configure, Delete, Part, Topology];
+        let all =
+            [Append, Settle, Return, HandOut, Drop, Configure, Delete, Part, Topology, Trim, Commit, Forget];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -104,6 +115,12 @@ impl<'a> Operation<'a> {
         }
         let at = self.at + self.body.len() - body.rest().len();
         Ok((queues, Some((at, Batch::decode(body.rest())?))))
+    }
+
+    /// Whether this appends one batch as it came: an operation that has an answer of its own.
+    pub fn is_native_append(&self) -> bool {
+        let plain = self.kind == OperationKind::Append && self.flags & (FANOUT | PARTS) == 0;
+        plain && self.body.get(1) == Some(&(Encoding::KafkaV2 as u8))
     }
 
     /// The ranges of a settle, return or drop.
@@ -334,6 +351,17 @@ impl EntryBuilder {
         }
     }
 
+    /// Adds an append of one batch as it came, which is an operation of its own.
+    pub fn append_batch(&mut self, queue: QueueId, summary: &Summary, body: &[u8]) -> OpSequence {
+        let at = self.begin(OperationKind::Append, 0, queue);
+        let mut header = [0; batch::HEADER];
+        summary.encode(&mut header, body);
+        self.block.put(&header);
+        self.block.put(body);
+        self.finish(at);
+        OpSequence(self.next.0 - 1)
+    }
+
     /// Adds an append whose row the part operations directly before carried.
     pub fn append_parts(&mut self, queues: &[QueueId], hand_out: bool) -> OpSequence {
         let flags = PARTS | if hand_out { HAND_OUT } else { 0 } | if queues.len() > 1 { FANOUT } else { 0 };
@@ -507,6 +535,28 @@ mod tests {
             })
             .collect();
         assert_eq!(shapes, [(vec![1], 2), (vec![1, 2], 2), (vec![1], 1)]);
+    }
+
+    #[test]
+    fn a_batch_as_it_came_is_an_operation_of_its_own() {
+        let summary =
+            Summary { encoding: Encoding::KafkaV2, count: 2, span: 5, ..Summary::new(Protocol::Kafka, 7) };
+        let body = [3; batch::KAFKA_MIN];
+        let mut entry = builder();
+        entry.append(&[QueueId(1)], false, 0, &record(b"x"));
+        assert_eq!(entry.append_batch(QueueId(1), &summary, &body), OpSequence(2));
+        assert_eq!(entry.append_batch(QueueId(1), &summary, &body), OpSequence(3));
+        assert_eq!(entry.append(&[QueueId(1)], false, 0, &record(b"x")), OpSequence(4));
+        let block = entry.seal(0, 0);
+        let operations = Entry::decode(block.as_slice()).unwrap().operations().map(Result::unwrap);
+        let native: Vec<bool> = operations.clone().map(|operation| operation.is_native_append()).collect();
+        assert_eq!(native, [false, true, true, false]);
+        for operation in operations.filter(Operation::is_native_append) {
+            let (queues, batch) = operation.append().unwrap();
+            let (at, batch) = batch.unwrap();
+            assert_eq!((at, batch.body, batch.summary), (operation.at, &body[..], summary));
+            assert!(queues.iter().eq([QueueId(1)]));
+        }
     }
 
     #[test]

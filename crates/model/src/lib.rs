@@ -4,6 +4,7 @@
 //! itself, and no protocol's own terms: a front end translates at its own door.
 
 pub mod batch;
+pub mod commit;
 pub mod entry;
 mod event;
 mod ids;

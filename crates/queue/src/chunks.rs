@@ -4,7 +4,7 @@
 //! changed. Items are small and found by their key, which is unique and never changes.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 /// Items of a full chunk.
@@ -94,13 +94,20 @@ impl<T: Keyed> Chunks<T> {
 
     /// The item with the highest key that is no more than `key`.
     pub(crate) fn floor(&self, key: u64) -> Option<&T> {
-        let (own, chunk) = self.chunks.range(..=key).next_back()?;
+        let (own, chunk) = self.chunk_at(key)?;
         let below = chunk.live().partition_point(|item| item.key() <= key);
         if below > 0 {
             return chunk.live().get(below - 1);
         }
         let (_, before) = self.chunks.range(..own).next_back()?;
         before.live().last()
+    }
+
+    /// The chunk that an item of `key` would be in: almost always the last one, which is found faster.
+    #[inline]
+    fn chunk_at(&self, key: u64) -> Option<(&u64, &Arc<Chunk<T>>)> {
+        let last = self.chunks.last_key_value()?;
+        if *last.0 <= key { Some(last) } else { self.chunks.range(..=key).next_back() }
     }
 
     /// The item of `key`.
@@ -110,13 +117,37 @@ impl<T: Keyed> Chunks<T> {
 
     /// Items from `key` on.
     pub(crate) fn from(&self, key: u64) -> impl Iterator<Item = &T> {
-        let own = self.chunks.range(..=key).next_back().map_or(0, |(own, _)| *own);
+        let own = self.chunk_at(key).map_or(0, |(own, _)| *own);
         let (head, skip) = match self.chunks.get(&own) {
             Some(chunk) => (chunk.live(), chunk.live().partition_point(|item| item.key() < key)),
             None => (&[][..], 0),
         };
         let rest = self.chunks.range((Excluded(own), Unbounded));
         head[skip..].iter().chain(rest.flat_map(|(_, chunk)| chunk.live()))
+    }
+
+    /// The first item that `before` is false of; it must be true up to there and false from there on.
+    pub(crate) fn partition(&self, before: impl Fn(&T) -> bool) -> Option<&T> {
+        let starts = |chunk: &Chunk<T>| chunk.live().first().is_some_and(&before);
+        let (&first, chunk) = self.chunks.first_key_value()?;
+        if !starts(chunk) {
+            return chunk.live().first();
+        }
+        // The last chunk whose first item comes before: by halves of the keys, since chunks have no numbers.
+        let (mut low, mut high) = (first, *self.chunks.last_key_value()?.0);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            let below = self.chunks.range((Excluded(low), Included(middle))).next_back();
+            match below.or_else(|| self.chunks.range((Excluded(middle), Included(high))).next()) {
+                Some((&own, chunk)) if starts(chunk) => low = own,
+                Some((&own, _)) => high = own - 1,
+                None => break,
+            }
+        }
+        let chunk = self.chunks.get(&low)?;
+        let at = chunk.live().partition_point(&before);
+        let behind = self.chunks.range((Excluded(low), Unbounded));
+        chunk.live()[at..].iter().chain(behind.flat_map(|(_, chunk)| chunk.live())).next()
     }
 
     /// All items.
@@ -158,7 +189,7 @@ impl<T: Keyed> Chunks<T> {
 
     /// The chunk an item of `key` belongs to; the first one is renamed where it comes before everything.
     fn chunk_for_insert(&mut self, key: u64) -> Option<u64> {
-        if let Some((own, _)) = self.chunks.range(..=key).next_back() {
+        if let Some((own, _)) = self.chunk_at(key) {
             return Some(*own);
         }
         let (_, first) = self.chunks.pop_first()?;
@@ -168,7 +199,8 @@ impl<T: Keyed> Chunks<T> {
 
     /// Changes the item of `key`, which is there; its key must stay.
     pub(crate) fn update<R>(&mut self, key: u64, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let (_, chunk) = self.chunks.range_mut(..=key).next_back()?;
+        let own = *self.chunk_at(key)?.0;
+        let chunk = self.chunks.get_mut(&own)?;
         let at = chunk.live().binary_search_by_key(&key, Keyed::key).ok()?;
         Some(change(&mut Arc::make_mut(chunk).live_mut()[at]))
     }
@@ -185,9 +217,9 @@ impl<T: Keyed> Chunks<T> {
 
     /// Changes the item of `key` and removes it where `change` says that it is over; true when it was there.
     pub(crate) fn update_or_remove(&mut self, key: u64, change: impl FnOnce(&mut T) -> bool) -> bool {
-        let Some((own, chunk)) = self.chunks.range_mut(..=key).next_back() else { return false };
+        let Some(own) = self.chunk_at(key).map(|(own, _)| *own) else { return false };
+        let Some(chunk) = self.chunks.get_mut(&own) else { return false };
         let Ok(at) = chunk.live().binary_search_by_key(&key, Keyed::key) else { return false };
-        let own = *own;
         let chunk = Arc::make_mut(chunk);
         if change(&mut chunk.live_mut()[at]) {
             return true;
@@ -269,6 +301,7 @@ mod tests {
                         assert_eq!(chunks.find(key).map(|i| i.1), model.get(&key).copied());
                         let next = model.range(key..).next().map(|(k, v)| (*k, *v));
                         assert_eq!(chunks.from(key).next().copied(), next);
+                        assert_eq!(chunks.partition(|item| item.0 < key).copied(), next);
                     }
                 }
             }

@@ -84,8 +84,78 @@ pub enum Effect {
         /// The operation's number.
         sequence: OpSequence,
     },
+    /// The answer of the append of a batch as it came, also when it is a repeat; in place of `Answered`.
+    Appended {
+        /// The log.
+        log: QueueId,
+        /// Who numbered it.
+        origin: Origin,
+        /// Its number.
+        sequence: OpSequence,
+        /// What became of the batch.
+        answer: Result<AppendOutcome, AppendRefusal>,
+    },
+    /// A log has more records than before.
+    Grown {
+        /// The log.
+        log: QueueId,
+    },
+    /// Records of a log are gone: at its start, or removed one by one.
+    Trimmed {
+        /// The log.
+        log: QueueId,
+    },
     /// Nothing of this entry is needed any more.
     Freed(Index),
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendOutcome {
+    /// The offset of its first record.
+    pub base: u64,
+    /// The offset behind its last.
+    pub end: u64,
+    /// Whether its producer had sent it before: it is there once.
+    pub repeat: bool,
+}
+
+/// Why a batch was not stored, or what cannot be said of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendRefusal {
+    /// There is no such log.
+    NoLog = 1,
+    /// Not the number that follows the producer's last.
+    OutOfSequence = 2,
+    /// The producer's epoch was superseded.
+    StaleProducer = 3,
+    /// Nothing is known of this producer and its numbers do not begin.
+    UnknownProducer = 4,
+    /// A repeat of an operation so old that its answer is no longer known: stored or refused back then.
+    Forgotten = 5,
+}
+
+/// A remembered answer is a number: the base offset with this bit for a producer's repeat, or a refusal.
+const REPEAT: u64 = 1 << 62;
+const REFUSED: u64 = 1 << 63;
+
+pub(crate) fn remembered(answer: Result<AppendOutcome, AppendRefusal>) -> u64 {
+    match answer {
+        Ok(outcome) => outcome.base | if outcome.repeat { REPEAT } else { 0 },
+        Err(refusal) => REFUSED | refusal as u64,
+    }
+}
+
+/// The answer of the append of a batch of `span` offsets, from what was remembered of it.
+pub(crate) fn recalled(value: Option<u64>, span: u32) -> Result<AppendOutcome, AppendRefusal> {
+    use AppendRefusal::*;
+    let value = value.ok_or(Forgotten)?;
+    if value & REFUSED != 0 {
+        let all = [NoLog, OutOfSequence, StaleProducer, UnknownProducer];
+        return Err(all.into_iter().find(|refusal| REFUSED | *refusal as u64 == value).unwrap_or(Forgotten));
+    }
+    let base = value & !REPEAT;
+    Ok(AppendOutcome { base, end: base.saturating_add(u64::from(span)), repeat: value & REPEAT != 0 })
 }
 
 /// Why a group cannot go on: an entry this version does not understand. Its state is as before the entry.
@@ -95,5 +165,27 @@ pub struct Halt(pub &'static str);
 impl From<Damaged> for Halt {
     fn from(damaged: Damaged) -> Halt {
         Halt(damaged.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_is_recalled_as_it_was() {
+        use AppendRefusal::*;
+        for answer in [
+            Ok(AppendOutcome { base: 0, end: 3, repeat: false }),
+            Ok(AppendOutcome { base: (1 << 62) - 4, end: (1 << 62) - 1, repeat: true }),
+            Err(NoLog),
+            Err(OutOfSequence),
+            Err(StaleProducer),
+            Err(UnknownProducer),
+        ] {
+            assert_eq!(recalled(Some(remembered(answer)), 3), answer);
+        }
+        assert_eq!(recalled(None, 3), Err(Forgotten));
+        assert_eq!(recalled(Some(u64::MAX), 3), Err(Forgotten));
     }
 }

@@ -1,4 +1,5 @@
-//! Queues: the replicated state of one group's queues, and the delivery of each on the group's leader.
+//! Queues, logs and committed offsets: the replicated state of one group, and the delivery of its queues on the
+//! group's leader.
 //!
 //! Floor 2. Two machines side by side. [`GroupMachine`] is replicated and deterministic: `apply` reads the entry and
 //! its own state, nothing else. [`Delivery`] lives on the leader only and is rebuilt from [`QueueState`] after a
@@ -11,9 +12,14 @@ mod chunks;
 mod consumers;
 mod delivery;
 mod effect;
+mod group_offsets;
 mod liveness;
+mod log_apply;
+mod log_state;
 mod machine;
+mod objects;
 mod origins;
+mod producers;
 mod queue_state;
 mod rows;
 mod seq_set;
@@ -23,7 +29,9 @@ mod tests;
 pub use checkpoint::View;
 pub use consumers::{ConsumerKey, ExclusiveUse, Subscription};
 pub use delivery::{Delivery, Filled, Got, Handed};
-pub use effect::{Effect, Halt};
+pub use effect::{AppendOutcome, AppendRefusal, Effect, Halt};
+pub use group_offsets::{Committed, ConsumerGroup, GroupOffsets};
+pub use log_state::{ChunkAt, LogState};
 pub use machine::GroupMachine;
-
+pub use origins::Piece;
 pub use queue_state::{Counters, QueueState};

@@ -11,9 +11,11 @@ use model::entry::{self, MACHINE_VERSION, OperationKind};
 use model::{Entry, Index, OpSequence, Operation, Origin, QueueId, Seq, batch};
 
 use crate::liveness::{Ledger, Liveness};
+use crate::log_apply::{append_to_log, check_append, check_other};
+use crate::objects::Objects;
 use crate::origins::{Admission, Origins, Piece};
 use crate::queue_state::settled_range;
-use crate::{Effect, Halt, QueueState, View};
+use crate::{Effect, GroupOffsets, Halt, LogState, QueueState, View};
 
 /// Queues are spread over this many maps, so that thawing one after a freeze copies few pointers.
 const BUCKETS: u64 = 256;
@@ -22,13 +24,15 @@ const FORWARD_MS_MAX: u64 = 60_000;
 
 pub(crate) type Bucket = Arc<BTreeMap<QueueId, Arc<QueueState>>>;
 
-/// One group's queues and all that is remembered about who changed them.
+/// One group's queues, logs and committed offsets, and all that is remembered about who changed them.
 #[derive(Clone, Debug)]
 pub struct GroupMachine {
     pub(crate) applied: Index,
     pub(crate) time_ms: u64,
     pub(crate) origins: Origins,
     pub(crate) buckets: Vec<Bucket>,
+    pub(crate) logs: Objects<LogState>,
+    pub(crate) coordinators: Objects<GroupOffsets>,
     pub(crate) live: Liveness,
 }
 
@@ -39,6 +43,8 @@ impl Default for GroupMachine {
             time_ms: 0,
             origins: Origins::default(),
             buckets: vec![Bucket::default(); BUCKETS as usize],
+            logs: Objects::default(),
+            coordinators: Objects::default(),
             live: Liveness::default(),
         }
     }
@@ -122,7 +128,7 @@ impl GroupMachine {
                     sequence
                 }
                 Admission::Repeat { last, answer } => {
-                    effects.extend(answer.map(|value| Effect::Answered { origin, sequence, value }));
+                    self.tell_again(&operation, answer, effects);
                     last
                 }
                 Admission::Gap { expected } => {
@@ -156,6 +162,10 @@ impl GroupMachine {
     ) -> Option<u64> {
         let id = operation.object;
         match operation.kind {
+            OperationKind::Append if operation.is_native_append() => {
+                self.append_native(index, operation, effects);
+                None
+            }
             OperationKind::Append => self.append(index, operation, effects),
             OperationKind::Settle => {
                 self.settle(index, operation, effects);
@@ -172,7 +182,10 @@ impl GroupMachine {
                 }
                 None
             }
-            OperationKind::Drop => Some(self.settle(index, operation, effects)),
+            OperationKind::Drop => match self.remove_offsets(index, operation, effects) {
+                None => Some(self.settle(index, operation, effects)),
+                removed => removed,
+            },
             OperationKind::Configure => Some(self.configure(operation, effects)),
             OperationKind::Delete => Some(self.delete(index, id, effects)),
             OperationKind::Part => {
@@ -181,6 +194,15 @@ impl GroupMachine {
                 None
             }
             OperationKind::Topology => None,
+            OperationKind::Trim => Some(self.trim(index, operation, effects)),
+            OperationKind::Commit => {
+                self.commit(operation);
+                None
+            }
+            OperationKind::Forget => {
+                self.forget(operation);
+                None
+            }
         }
     }
 
@@ -188,7 +210,7 @@ impl GroupMachine {
         queue_mut(&mut self.buckets, id)
     }
 
-    /// Adds the records to every queue that exists; answers with how many took them where that is not all.
+    /// Adds the records to every queue and log that exists; answers with how many took them where that is not all.
     fn append(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> Option<u64> {
         let (queues, batch) = operation.append().expect("checked before anything changed");
         let mut ledger = Ledger { live: &mut self.live, effects, current: index };
@@ -203,7 +225,11 @@ impl GroupMachine {
         let (mut asked, mut taken) = (0, 0);
         for id in queues.iter() {
             asked += 1;
-            let Some(queue) = queue_mut(&mut self.buckets, id).filter(|_| count > 0) else { continue };
+            let Some(queue) = queue_mut(&mut self.buckets, id).filter(|_| count > 0) else {
+                let log = self.logs.find_mut(id).filter(|_| count > 0);
+                taken += u64::from(append_to_log(log, id, batch, &parts, self.time_ms, &mut ledger));
+                continue;
+            };
             taken += 1;
             let first = if parts.is_empty() {
                 ledger.hold(index.0, u64::from(count));
@@ -249,23 +275,44 @@ impl GroupMachine {
         }
     }
 
-    /// Creates a queue (answer 1) or replaces its configuration (answer 0).
+    /// Creates an object (answer 1) or replaces its configuration (answer 0).
     fn configure(&mut self, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> u64 {
-        let id = operation.object;
+        let (id, config) = (operation.object, operation.body);
         effects.push(Effect::Configured { queue: id });
         if let Some(queue) = self.queue_mut(id) {
-            queue.config = operation.body.into();
-            return 0;
+            queue.config = config.into();
+        } else if let Some(log) = self.logs.find_mut(id) {
+            log.config = config.into();
+        } else if let Some(coordinator) = self.coordinators.find_mut(id) {
+            coordinator.config = config.into();
+        } else {
+            self.create(operation);
+            return 1;
         }
-        let bucket = Arc::make_mut(&mut self.buckets[bucket_of(id)]);
-        bucket.insert(id, Arc::new(QueueState::new(operation.body)));
-        1
+        0
+    }
+
+    /// Creates the object; the flags say of which kind.
+    fn create(&mut self, operation: &Operation<'_>) {
+        let (id, config) = (operation.object, operation.body);
+        match operation.flags {
+            entry::LOG => {
+                self.logs.insert(id, LogState::new(config));
+            }
+            entry::COORDINATOR => {
+                self.coordinators.insert(id, GroupOffsets::new(config));
+            }
+            _ => {
+                let bucket = Arc::make_mut(&mut self.buckets[bucket_of(id)]);
+                bucket.insert(id, Arc::new(QueueState::new(config)));
+            }
+        }
     }
 
     fn delete(&mut self, index: Index, id: QueueId, effects: &mut Vec<Effect>) -> u64 {
         let bucket = &mut self.buckets[bucket_of(id)];
         if !bucket.contains_key(&id) {
-            return 0;
+            return self.delete_other(index, id, effects);
         }
         let Some(queue) = Arc::make_mut(bucket).remove(&id) else { return 0 };
         let mut ledger = Ledger { live: &mut self.live, effects, current: index };
@@ -316,9 +363,12 @@ fn check_operation(operation: &Operation<'_>) -> Result<(), Halt> {
     let known = match operation.kind {
         OperationKind::Append => entry::FANOUT | entry::HAND_OUT | entry::PARTS,
         OperationKind::Return => entry::COUNT,
+        OperationKind::Configure => entry::LOG | entry::COORDINATOR,
         _ => 0,
     };
-    if operation.flags & !known != 0 {
+    let kinds = entry::LOG | entry::COORDINATOR;
+    let both = operation.kind == OperationKind::Configure && operation.flags == kinds;
+    if operation.flags & !known != 0 || both {
         return Err(Halt("an operation has unknown flags"));
     }
     match operation.kind {
@@ -328,18 +378,6 @@ fn check_operation(operation: &Operation<'_>) -> Result<(), Halt> {
         }
         OperationKind::HandOut if operation.body.len() != 8 => Err(Halt("a bound is not eight bytes long")),
         OperationKind::Topology => Err(Halt("a topology command in a group of queues")),
-        _ => Ok(()),
-    }
-}
-
-/// Rows are not walked here, but there must be room for as many as the header says.
-fn check_append(operation: &Operation<'_>) -> Result<(), Halt> {
-    const ROW_MIN: u64 = 20;
-    let (_, batch) = operation.append()?;
-    match batch {
-        Some((_, batch)) if u64::from(batch.summary.count) * ROW_MIN > batch.body.len() as u64 => {
-            Err(Halt("a batch says it has more records than fit"))
-        }
-        _ => Ok(()),
+        _ => check_other(operation),
     }
 }

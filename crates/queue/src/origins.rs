@@ -8,15 +8,19 @@ use model::{OpSequence, Operation, Origin};
 
 use crate::liveness::Ledger;
 
-/// How many answers are remembered per place.
-const WINDOW: usize = 256;
+/// How many answers are remembered per place. Every append of a batch as it came has one, and all that were not
+/// answered may be sent again.
+pub(crate) const WINDOW: usize = 4096;
 
 /// Some bytes of a row that came in parts: where in which entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) index: u64,
-    pub(crate) at: u32,
-    pub(crate) len: u32,
+pub struct Piece {
+    /// The entry.
+    pub index: u64,
+    /// Where in it.
+    pub at: u32,
+    /// How many.
+    pub len: u32,
 }
 
 /// A row that is not complete yet.

@@ -140,6 +140,7 @@ impl Broker {
                 }
             }
             Effect::Answered { .. } | Effect::Superseded { .. } => {}
+            Effect::Appended { .. } | Effect::Grown { .. } | Effect::Trimmed { .. } => {}
             Effect::Gap { origin, sequence, expected } => {
                 let id = group.id;
                 let text = format!(

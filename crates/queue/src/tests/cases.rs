@@ -7,6 +7,7 @@ use ::model::{
 use base::{Block, Pool, Prng};
 
 use super::record;
+use crate::origins::WINDOW;
 use crate::{ConsumerKey, Delivery, Effect, Got, GroupMachine, Handed, QueueState, Subscription};
 
 const QUEUE: QueueId = QueueId(3);
@@ -230,7 +231,7 @@ impl GroupMachine {
 #[test]
 fn answers_are_remembered_for_a_window_only() {
     let mut fed = Fed::new();
-    for _ in 0..300 {
+    for _ in 0..WINDOW + 44 {
         fed.ranges(OperationKind::Drop, 0, &[(0, 0)]);
     }
     let answered = |machine: &mut GroupMachine, block: &Block, index: u64| {
@@ -238,9 +239,9 @@ fn answers_are_remembered_for_a_window_only() {
         machine.apply(Index(index), block.as_slice(), &mut effects).unwrap();
         effects.iter().any(|effect| matches!(effect, Effect::Answered { .. }))
     };
-    assert!(answered(&mut fed.machine, &fed.blocks[300], 1000));
-    assert!(answered(&mut fed.machine, &fed.blocks[45], 1001), "256 answers are remembered");
-    assert!(!answered(&mut fed.machine, &fed.blocks[44], 1002), "and no more");
+    assert!(answered(&mut fed.machine, &fed.blocks[WINDOW + 44], 10_000));
+    assert!(answered(&mut fed.machine, &fed.blocks[45], 10_001), "as many as the window holds");
+    assert!(!answered(&mut fed.machine, &fed.blocks[44], 10_002), "and no more");
 }
 
 #[test]

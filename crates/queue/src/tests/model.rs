@@ -6,6 +6,7 @@ use ::model::entry::{COUNT, HAND_OUT};
 use ::model::{Entry, Operation, OperationKind};
 
 use crate::Effect;
+use crate::origins::WINDOW;
 
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -99,6 +100,9 @@ impl Told {
                 Effect::Deleted { queue, messages } => told.deleted.push((queue.0, messages)),
                 Effect::Settled { .. } | Effect::Returned { .. } => {}
                 Effect::HandedOut { .. } | Effect::Configured { .. } => {}
+                Effect::Appended { .. } | Effect::Grown { .. } | Effect::Trimmed { .. } => {
+                    unreachable!("no log is made here")
+                }
             }
         }
         told
@@ -146,7 +150,7 @@ impl Group {
             told.answers.push((origin.0, sequence, value));
             let place = self.places.get_mut(&origin.place()).unwrap();
             place.answers.insert(sequence, value);
-            while place.answers.len() > 256 {
+            while place.answers.len() > WINDOW {
                 place.answers.pop_first();
             }
         }
@@ -188,7 +192,9 @@ impl Group {
                 message.held = false;
                 message.failures += u32::from(operation.flags & COUNT);
             }),
-            OperationKind::Topology => unreachable!("never generated"),
+            OperationKind::Topology | OperationKind::Trim | OperationKind::Commit | OperationKind::Forget => {
+                unreachable!("never generated")
+            }
         }
         None
     }
