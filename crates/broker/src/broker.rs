@@ -149,7 +149,9 @@ impl Broker {
                     && let Some(hosted) = group.queues.get_mut(&queue)
                 {
                     hosted.delivery.grant(key, messages, i64::from(bytes));
-                    group.wake(queue);
+                    if !hosted.delivery.ran_dry() {
+                        group.wake(queue);
+                    }
                 }
             }
             Content::TakeBack { group, queue, items } => {
@@ -207,7 +209,7 @@ impl Broker {
 
     fn revoked(&mut self, key: queue::ConsumerKey) {
         let Some(connection) = self.door.connections.get_mut(&key.conn) else { return };
-        if let Some(consumer) = connection.consumers.remove(&key.consumer) {
+        if let Some(consumer) = connection.remove_consumer(key.consumer) {
             self.events.push_back((key.conn, Event::Revoked(consumer.lane, key.consumer)));
         }
     }

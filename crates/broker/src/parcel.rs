@@ -149,33 +149,16 @@ impl Post {
     }
 }
 
-/// A run of places as ranges, for settlements gathered message by message.
-#[derive(Debug, Default)]
-pub(crate) struct RangeSet(Vec<(Seq, Seq)>);
-
-impl RangeSet {
-    /// Adds `first..=last`; usually right behind what was added before.
-    #[inline]
-    pub(crate) fn add(&mut self, first: Seq, last: Seq) {
-        match self.0.last_mut() {
-            Some(newest) if newest.1.0 + 1 == first.0 => newest.1 = last,
-            _ => self.0.push((first, last)),
+/// Ranges that come in the order of their firsts, with those that touch or overlap made one.
+pub(crate) fn merged(sorted: impl Iterator<Item = (Seq, Seq)>) -> impl Iterator<Item = (Seq, Seq)> {
+    let mut sorted = sorted.peekable();
+    std::iter::from_fn(move || {
+        let (first, mut last) = sorted.next()?;
+        while let Some((_, next)) = sorted.next_if(|(next, _)| next.0 <= last.0.saturating_add(1)) {
+            last = last.max(next);
         }
-    }
-
-    /// Ascending, separate ranges; the set is empty afterwards.
-    pub(crate) fn take(&mut self) -> Vec<(Seq, Seq)> {
-        let mut ranges = std::mem::take(&mut self.0);
-        ranges.sort_unstable();
-        let mut merged: Vec<(Seq, Seq)> = Vec::with_capacity(ranges.len());
-        for (first, last) in ranges {
-            match merged.last_mut() {
-                Some(before) if first.0 <= before.1.0.saturating_add(1) => before.1 = before.1.max(last),
-                _ => merged.push((first, last)),
-            }
-        }
-        merged
-    }
+        Some((first, last))
+    })
 }
 
 #[cfg(test)]
@@ -183,12 +166,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_come_out_ascending_and_merged() {
-        let mut set = RangeSet::default();
-        for (first, last) in [(5, 6), (7, 7), (1, 2), (3, 3), (10, 12), (11, 11)] {
-            set.add(Seq(first), Seq(last));
-        }
-        assert_eq!(set.take(), [(Seq(1), Seq(3)), (Seq(5), Seq(7)), (Seq(10), Seq(12))]);
-        assert_eq!(set.take(), []);
+    fn ranges_that_touch_or_overlap_become_one() {
+        let mut ranges = [(5, 6), (7, 7), (1, 2), (3, 3), (10, 12), (11, 11), (14, 14)];
+        ranges.sort_unstable();
+        let merged: Vec<_> = merged(ranges.iter().map(|(first, last)| (Seq(*first), Seq(*last)))).collect();
+        assert_eq!(merged, [(1, 3), (5, 7), (10, 12), (14, 14)].map(|(a, b)| (Seq(a), Seq(b))));
     }
 }

@@ -3,10 +3,12 @@
 //! A consumer waits in the ring of its priority exactly while it has credit. The ring of the highest priority is
 //! served first, each consumer in it in turn; turns go on where they stopped.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use model::{ConnId, ConsumerId, Lane, ShardId};
+
+/// Up to this many consumers are found without a map.
+const FEW: usize = 4;
 
 /// One consumer of the whole cluster's, as its own shard names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +84,8 @@ pub(crate) struct Consumers {
     slots: Vec<Option<Consumer>>,
     free: Vec<u32>,
     by_key: BTreeMap<ConsumerKey, u32>,
-    rings: BTreeMap<Reverse<i32>, VecDeque<u32>>,
+    /// By priority, the highest last; none is empty.
+    rings: Vec<Ring>,
     exclusive: bool,
 }
 
@@ -128,13 +131,12 @@ impl Consumers {
         let Some(consumer) = self.slots[slot as usize].take() else { return false };
         self.free.push(slot);
         self.exclusive = false;
-        let ring = Reverse(consumer.subscription.priority);
         if consumer.waits
-            && let Some(slots) = self.rings.get_mut(&ring)
+            && let Ok(at) = self.ring_of(consumer.subscription.priority)
         {
-            slots.retain(|other| *other != slot);
-            if slots.is_empty() {
-                self.rings.remove(&ring);
+            self.rings[at].slots.retain(|other| *other != slot);
+            if self.rings[at].slots.is_empty() {
+                self.rings.remove(at);
             }
         }
         true
@@ -142,7 +144,7 @@ impl Consumers {
 
     /// Adds to a consumer's credit.
     pub(crate) fn grant(&mut self, key: ConsumerKey, messages: u32, bytes: i64) {
-        let Some(&slot) = self.by_key.get(&key) else { return };
+        let Some(slot) = self.slot_of(key) else { return };
         let Some(consumer) = &mut self.slots[slot as usize] else { return };
         let subscription = &mut consumer.subscription;
         subscription.messages = subscription.messages.map(|credit| credit.saturating_add(messages));
@@ -154,20 +156,38 @@ impl Consumers {
         let Some(consumer) = &mut self.slots[slot as usize] else { return };
         if consumer.has_credit() && !consumer.waits {
             consumer.waits = true;
-            self.rings.entry(Reverse(consumer.subscription.priority)).or_default().push_back(slot);
+            let priority = consumer.subscription.priority;
+            let at = self.ring_of(priority).unwrap_or_else(|at| {
+                self.rings.insert(at, Ring { priority, slots: VecDeque::new() });
+                at
+            });
+            self.rings[at].slots.push_back(slot);
         }
+    }
+
+    fn ring_of(&self, priority: i32) -> Result<usize, usize> {
+        self.rings.binary_search_by_key(&priority, |ring| ring.priority)
+    }
+
+    /// Where few are, looking at them all touches less memory than the map of their keys.
+    #[inline]
+    fn slot_of(&self, key: ConsumerKey) -> Option<u32> {
+        if self.slots.len() > FEW {
+            return self.by_key.get(&key).copied();
+        }
+        let is = |consumer: &Option<Consumer>| consumer.as_ref().is_some_and(|c| c.subscription.key == key);
+        self.slots.iter().position(is).map(|slot| slot as u32)
     }
 
     /// Takes the ring that is served next out, to be given back.
     pub(crate) fn take_ring(&mut self) -> Option<Ring> {
-        let (Reverse(priority), slots) = self.rings.pop_first()?;
-        Some(Ring { priority, slots })
+        self.rings.pop()
     }
 
-    /// Gives a ring back.
+    /// Gives the ring taken last back.
     pub(crate) fn give_back(&mut self, ring: Ring) {
         if !ring.slots.is_empty() {
-            self.rings.insert(Reverse(ring.priority), ring.slots);
+            self.rings.push(ring);
         }
     }
 

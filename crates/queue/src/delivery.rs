@@ -94,6 +94,8 @@ pub struct Delivery {
     walk_returned: Walk,
     waiting: Option<Index>,
     wanted: Option<Seq>,
+    /// The last fill left nothing that credit alone could hand out.
+    dry: bool,
     to_settle: Vec<(Seq, Seq)>,
     spare: Vec<Vec<Item>>,
 }
@@ -114,6 +116,7 @@ impl Delivery {
             walk_returned: Walk::NOWHERE,
             waiting: None,
             wanted: None,
+            dry: false,
             to_settle: Vec::new(),
             spare: Vec::new(),
         }
@@ -132,6 +135,12 @@ impl Delivery {
     /// Adds to a consumer's credit.
     pub fn grant(&mut self, key: ConsumerKey, messages: u32, bytes: i64) {
         self.consumers.grant(key, messages, bytes);
+    }
+
+    /// Whether the last `fill` handed out all there was: until something comes to the queue or back to it, more credit
+    /// changes nothing.
+    pub fn ran_dry(&self) -> bool {
+        self.dry
     }
 
     /// The consumers and their lanes.
@@ -192,6 +201,7 @@ impl Delivery {
     /// Makes whatever is held of a range ready again, in its old place. For returns that need not be counted the
     /// caller may do this at once and propose nothing; never both, or what somebody else holds by then comes back too.
     pub fn on_returned(&mut self, first: Seq, last: Seq) {
+        self.dry = false;
         let mut from = first.0;
         while let Some((low, high)) = self.held.next_range(from).filter(|range| range.0 <= last.0) {
             let high = high.min(last.0);
@@ -204,6 +214,7 @@ impl Delivery {
     /// Makes a held message ready again that was handed out and reached nobody: it keeps its redelivered flag as
     /// it was.
     pub fn on_unseen(&mut self, seq: Seq, redelivered: bool) {
+        self.dry = false;
         if self.held.next_range(seq.0).is_some_and(|(first, _)| first == seq.0) {
             self.held.remove(seq.0, seq.0);
             self.returned.insert(seq.0, seq.0);
@@ -288,6 +299,7 @@ impl Delivery {
         if let Break(Stop::Missing(index)) = stop {
             self.waiting = Some(index);
         }
+        self.dry = stop.is_continue() && state.handed_out == state.next;
         if self.consumers.any_waits() {
             self.note_wanted(state);
         }

@@ -52,17 +52,26 @@ impl SeqSet {
 
     /// Removes `first..=last`, however wide.
     pub(crate) fn remove(&mut self, first: u64, last: u64) {
+        if first / SPAN == last / SPAN {
+            return self.remove_on(first / SPAN, first, last);
+        }
         let mut from = first / SPAN;
         while from <= last / SPAN {
-            let Some((&page, entry)) = self.pages.range_mut(from..=last / SPAN).next() else { return };
-            let (low, high) = on_page(page, first, last);
-            let removed = bits::clear(&mut entry.words, low, high);
-            entry.len -= removed;
-            self.len -= removed;
-            if entry.len == 0 {
-                self.keep_emptied(page);
-            }
+            let Some((&page, _)) = self.pages.range(from..=last / SPAN).next() else { return };
+            self.remove_on(page, first, last);
             from = page + 1;
+        }
+    }
+
+    #[inline]
+    fn remove_on(&mut self, page: u64, first: u64, last: u64) {
+        let Some(entry) = self.pages.get_mut(&page) else { return };
+        let (low, high) = on_page(page, first, last);
+        let removed = bits::clear(&mut entry.words, low, high);
+        entry.len -= removed;
+        self.len -= removed;
+        if entry.len == 0 {
+            self.keep_emptied(page);
         }
     }
 

@@ -1,8 +1,9 @@
 //! One connection as the broker sees it: who it is, its lanes and consumers, and its bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use base::{Map, map};
 use model::{ConsumerId, GroupId, Lane, Peer, QueueId};
 
 use crate::parcel::Ticket;
@@ -18,10 +19,12 @@ pub(crate) struct Connection {
     pub admitted: bool,
     pub vhost: Option<Arc<str>>,
     pub lanes: BTreeMap<Lane, LaneState>,
-    pub consumers: BTreeMap<ConsumerId, Consumer>,
+    pub consumers: Map<ConsumerId, Consumer>,
+    /// Those of them that their lane's window bounds.
+    pub windowed: BTreeSet<(Lane, ConsumerId)>,
     /// Published and not yet applied.
     pub unconfirmed_bytes: usize,
-    /// Consumers that are owed bytes.
+    /// Consumers that are owed as many bytes as they may be.
     pub owing: Vec<ConsumerId>,
     /// In the send buffer, as last told.
     pub unsent_bytes: usize,
@@ -67,6 +70,8 @@ pub(crate) struct Consumer {
     pub at_host: u32,
     /// Bytes handed out and not granted again.
     pub owed_bytes: u32,
+    /// So many owed bytes are granted even where no message is: half of what it may be ahead.
+    pub owed_bytes_max: u32,
 }
 
 impl Connection {
@@ -78,12 +83,34 @@ impl Connection {
             admitted: false,
             vhost: None,
             lanes: BTreeMap::new(),
-            consumers: BTreeMap::new(),
+            consumers: map(0),
+            windowed: BTreeSet::new(),
             unconfirmed_bytes: 0,
             owing: Vec::new(),
             unsent_bytes: 0,
             has_exclusive_queues: false,
             publishes: false,
         }
+    }
+
+    pub(crate) fn add_consumer(&mut self, id: ConsumerId, consumer: Consumer) {
+        if consumer.windowed {
+            self.windowed.insert((consumer.lane, id));
+        }
+        self.consumers.insert(id, consumer);
+    }
+
+    pub(crate) fn remove_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&id)?;
+        self.windowed.remove(&(consumer.lane, id));
+        Some(consumer)
+    }
+
+    /// Its consumers, or those of one lane, in the order they were started.
+    pub(crate) fn consumers_on(&self, lane: Option<Lane>) -> Vec<ConsumerId> {
+        let on_it = |consumer: &Consumer| lane.is_none_or(|lane| consumer.lane == lane);
+        let mut ids: Vec<_> = self.consumers.iter().filter(|(_, c)| on_it(c)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
     }
 }

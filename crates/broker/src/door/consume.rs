@@ -44,8 +44,9 @@ impl Broker {
             allowed: subscribe.credit,
             at_host: messages.unwrap_or(0),
             owed_bytes: 0,
+            owed_bytes_max: bytes / 2,
         };
-        connection.consumers.insert(subscribe.consumer, consumer);
+        connection.add_consumer(subscribe.consumer, consumer);
         let key = ConsumerKey { shard: self.settings.shard, conn, consumer: subscribe.consumer };
         let subscription = Subscription {
             key,
@@ -122,7 +123,7 @@ impl Broker {
     /// Takes a consumer away here and at its host.
     pub(crate) fn remove_consumer(&mut self, conn: ConnId, id: ConsumerId) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
-        let Some(consumer) = connection.consumers.remove(&id) else { return };
+        let Some(consumer) = connection.remove_consumer(id) else { return };
         let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
         let (group, queue) = (consumer.group, consumer.queue);
         self.post_to(group, Content::Unsubscribe { group, queue, key });
@@ -169,10 +170,11 @@ impl Broker {
         };
         let (consumer_settles, lane) = (consumer.settled, consumer.lane);
         let mut lifted = false;
-        if consumer.owed_bytes == 0 {
+        let owed_before = consumer.owed_bytes;
+        consumer.owed_bytes = owed_before.saturating_add(handed.bytes as u32);
+        if owed_before < consumer.owed_bytes_max && consumer.owed_bytes >= consumer.owed_bytes_max {
             connection.owing.push(id);
         }
-        consumer.owed_bytes = consumer.owed_bytes.saturating_add(handed.bytes as u32);
         let mut excess = Vec::new();
         if !consumer.settled {
             let state = connection.lanes.entry(consumer.lane).or_default();

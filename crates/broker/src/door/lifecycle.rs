@@ -91,9 +91,7 @@ impl Broker {
     pub(crate) fn close_lane(&mut self, conn: ConnId, lane: Lane) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let unanswered = connection.lanes.remove(&lane).map_or(0, |state| state.unanswered);
-        let gone: Vec<_> =
-            connection.consumers.iter().filter(|(_, c)| c.lane == lane).map(|(id, _)| *id).collect();
-        for consumer in gone {
+        for consumer in connection.consumers_on(Some(lane)) {
             self.remove_consumer(conn, consumer);
         }
         let missing = 1 + u32::from(unanswered > 0);
@@ -128,8 +126,7 @@ impl Broker {
     fn leave(&mut self, conn: ConnId, pending: PendingChange, barrier: Option<u64>) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let exclusive = std::mem::take(&mut connection.has_exclusive_queues);
-        let consumers: Vec<_> = connection.consumers.keys().copied().collect();
-        for consumer in consumers {
+        for consumer in connection.consumers_on(None) {
             self.remove_consumer(conn, consumer);
         }
         if exclusive {

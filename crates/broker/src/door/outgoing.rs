@@ -12,7 +12,7 @@ use model::{
 };
 use queue::ConsumerKey;
 
-use crate::parcel::{Content, Post, RangeSet, Ticket};
+use crate::parcel::{Content, Post, Ticket, merged};
 
 /// Who is told when an operation is applied.
 #[derive(Debug)]
@@ -65,6 +65,8 @@ pub(crate) struct Outgoing {
     sent_bytes: usize,
     settling: Vec<Settling>,
     settling_since_us: Option<u64>,
+    /// Whether something that was returned is among the settlements.
+    settling_returns: bool,
     /// The newest operation that returns something.
     returning: OpSequence,
     urgent: bool,
@@ -88,6 +90,7 @@ impl Outgoing {
             sent_bytes: 0,
             settling: Vec::new(),
             settling_since_us: None,
+            settling_returns: false,
             returning: OpSequence(0),
             urgent: false,
             waiting: VecDeque::new(),
@@ -173,6 +176,7 @@ impl Outgoing {
             self.urgent = true;
         }
         self.settling_since_us.get_or_insert(now.mono_us);
+        self.settling_returns |= kind == OperationKind::Return;
         let kind = kind as u8;
         match self.settling.last_mut() {
             Some(s) if s.queue == queue && s.kind == kind && s.flags == flags && s.last.0 + 1 == first.0 => {
@@ -221,8 +225,7 @@ impl Outgoing {
 
     /// Whether returns have been gathered that are not applied yet.
     pub(crate) fn is_returning(&self) -> bool {
-        let gathered = self.settling.iter().any(|settling| settling.kind == OperationKind::Return as u8);
-        gathered || self.returning > self.applied
+        self.settling_returns || self.returning > self.applied
     }
 
     /// Tells `waits` when the returns gathered so far are applied.
@@ -236,17 +239,16 @@ impl Outgoing {
             return;
         }
         let mut settling = std::mem::take(&mut self.settling);
-        self.settling_since_us = None;
+        (self.settling_since_us, self.settling_returns) = (None, false);
         settling.sort_unstable();
         for same in settling.chunk_by(|a, b| (a.queue, a.kind, a.flags) == (b.queue, b.kind, b.flags)) {
-            let mut ranges = RangeSet::default();
-            same.iter().for_each(|s| ranges.add(s.first, s.last));
+            let ranges = merged(same.iter().map(|s| (s.first, s.last)));
             let kind = if same[0].kind == OperationKind::Settle as u8 {
                 OperationKind::Settle
             } else {
                 OperationKind::Return
             };
-            let sequence = self.builder(pool).ranges(kind, same[0].flags, same[0].queue, ranges.take());
+            let sequence = self.builder(pool).ranges(kind, same[0].flags, same[0].queue, ranges);
             if kind == OperationKind::Return {
                 self.returning = sequence;
             }

@@ -73,7 +73,7 @@ impl Broker {
             }
             Pending::Subscribed { conn, lane, consumer, .. } => {
                 if let Some(connection) = self.door.connections.get_mut(&conn) {
-                    connection.consumers.remove(&consumer);
+                    connection.remove_consumer(consumer);
                 }
                 (conn, lane)
             }

@@ -1,9 +1,8 @@
 //! Settling: what a session is done with, gathered by queue until an entry leaves.
 
 use model::entry::COUNT;
-use model::{ConnId, Lane, OperationKind, Outcome, QueueId, Seq};
+use model::{ConnId, ConsumerId, Lane, OperationKind, Outcome, QueueId, Seq};
 
-use super::connection::Consumer;
 use crate::Broker;
 use crate::parcel::Content;
 
@@ -55,8 +54,11 @@ impl Broker {
     pub(crate) fn open_window(&mut self, conn: ConnId, lane: Lane) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let free = connection.lanes.get(&lane).and_then(|state| state.free());
-        let windowed = |consumer: &Consumer| consumer.started && consumer.windowed && consumer.lane == lane;
-        for (id, consumer) in connection.consumers.iter_mut().filter(|(_, consumer)| windowed(consumer)) {
+        let all = (lane, ConsumerId(0))..=(lane, ConsumerId(u32::MAX));
+        for (_, id) in connection.windowed.range(all) {
+            let Some(consumer) = connection.consumers.get_mut(id).filter(|consumer| consumer.started) else {
+                continue;
+            };
             let may = match (free, consumer.allowed) {
                 (Some(free), Some(allowed)) => free.min(allowed),
                 (Some(bound), None) | (None, Some(bound)) => bound,
