@@ -1,8 +1,9 @@
 //! A group's state as bytes: written in slices from a frozen view, read back as a whole.
 //!
 //! ```text
-//! head     0 format u8 = 1    1 reserve u8      2 machine version u16
+//! head     0 format u8 = 2    1 reserve u8      2 machine version u16
 //!          4 applied u64     12 group time u64 20 place count u32    24 queue count u64
+//!         32 log count u64   40 coordinator count u64   (format 1 has neither)
 //! place    place u32, boot u32, last sequence, answer count, expected bytes of the unfinished row, piece count;
 //!          answers: distance from the sequence before, value
 //!          pieces: entry, where in it, bytes
@@ -13,8 +14,9 @@
 //!                with holes: a bit per message, as words u64, set where settled behind the front
 //!          failures: distance from the place before, count
 //! ```
-//! Numbers without a width are varints; the others are little endian. Nothing may follow the last queue. What
-//! follows from the rest (counters, which entries are needed) is not written.
+//! Behind the queues come the logs (see `log_checkpoint`) and the coordinators (see `offsets_checkpoint`). Numbers
+//! without a width are varints; the others are little endian. Nothing may follow the last object. What follows from
+//! the rest (counters, which entries are needed) is not written.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -26,16 +28,20 @@ use model::{Damaged, Index, QueueId};
 
 use crate::bits;
 use crate::liveness::Liveness;
+use crate::log_checkpoint::{encode_chunks, encode_log, encode_producers};
 use crate::machine::bucket_of;
+use crate::offsets_checkpoint::{encode_coordinator, encode_groups};
 use crate::origins::{Piece, Place};
 use crate::queue_state::{Failures, IN_PARTS, Run};
 use crate::{GroupMachine, QueueState};
 
-const FORMAT: u8 = 1;
-/// Runs or failures written between two looks at the budget.
-const STRIDE: usize = 128;
+const FORMAT: u8 = 2;
+/// The format before there were logs.
+const QUEUES_ONLY: u8 = 1;
+/// Runs, failures, chunks or producers written between two looks at the budget.
+pub(crate) const STRIDE: usize = 128;
 /// No counter comes anywhere near this; one that is read as more is damage, and would overflow one day.
-const COUNTER_MAX: u64 = 1 << 62;
+pub(crate) const COUNTER_MAX: u64 = 1 << 62;
 
 /// A group's state as it was at one entry.
 #[derive(Debug)]
@@ -45,7 +51,7 @@ pub struct View {
 }
 
 /// What is written next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Head,
     /// The queue behind this one in this bucket.
@@ -54,6 +60,16 @@ enum Stage {
     Runs(QueueId, u64, u64),
     /// Failures of this queue from this place on.
     Failures(QueueId, u64),
+    /// The log behind this one.
+    Log(Option<QueueId>),
+    /// Chunks of this log behind the one that ended here and was in this entry.
+    Chunks(QueueId, u64, u64),
+    /// Producers of this log from this id on.
+    Producers(QueueId, u64),
+    /// The coordinator behind this one.
+    Coordinator(Option<QueueId>),
+    /// Groups of this coordinator behind this one.
+    Groups(QueueId, Option<Arc<str>>),
     Done,
 }
 
@@ -87,13 +103,13 @@ impl View {
     }
 
     fn encode_some(&self, out: &mut Vec<u8>) -> Stage {
-        match self.stage {
+        match self.stage.clone() {
             Stage::Head => {
                 encode_head(&self.machine, out);
                 Stage::Queue(0, None)
             }
             Stage::Queue(bucket, after) => {
-                let Some(queues) = self.machine.buckets.get(bucket) else { return Stage::Done };
+                let Some(queues) = self.machine.buckets.get(bucket) else { return Stage::Log(None) };
                 let from = after.map_or(Unbounded, Excluded);
                 let Some((id, queue)) = queues.range((from, Unbounded)).next() else {
                     return Stage::Queue(bucket + 1, None);
@@ -112,7 +128,51 @@ impl View {
                 Some(from) => Stage::Failures(id, from),
                 None => Stage::Queue(bucket_of(id), Some(id)),
             },
+            log @ (Stage::Log(_) | Stage::Chunks(..) | Stage::Producers(..)) => self.encode_logs(log, out),
+            offsets @ (Stage::Coordinator(_) | Stage::Groups(..)) => self.encode_offsets(offsets, out),
             Stage::Done => Stage::Done,
+        }
+    }
+
+    fn encode_logs(&self, stage: Stage, out: &mut Vec<u8>) -> Stage {
+        let log = |id| self.machine.log(id).expect("a frozen view does not change");
+        match stage {
+            Stage::Chunks(id, end, index) => match encode_chunks(log(id), end, index, out) {
+                Some((end, index)) => Stage::Chunks(id, end, index),
+                None => Stage::Producers(id, 0),
+            },
+            Stage::Producers(id, from) => match encode_producers(log(id), from, out) {
+                Some(from) => Stage::Producers(id, from),
+                None => Stage::Log(Some(id)),
+            },
+            Stage::Log(before) => match self.machine.logs.next(before) {
+                Some((id, log)) => {
+                    encode_log(id, log, out);
+                    Stage::Chunks(id, 0, 0)
+                }
+                None => Stage::Coordinator(None),
+            },
+            other => other,
+        }
+    }
+
+    fn encode_offsets(&self, stage: Stage, out: &mut Vec<u8>) -> Stage {
+        match stage {
+            Stage::Groups(id, before) => {
+                let coordinator = self.machine.coordinator(id).expect("a frozen view does not change");
+                match encode_groups(coordinator, before, out) {
+                    Some(last) => Stage::Groups(id, Some(last)),
+                    None => Stage::Coordinator(Some(id)),
+                }
+            }
+            Stage::Coordinator(before) => match self.machine.coordinators.next(before) {
+                Some((id, coordinator)) => {
+                    encode_coordinator(id, coordinator, out);
+                    Stage::Groups(id, None)
+                }
+                None => Stage::Done,
+            },
+            other => other,
         }
     }
 
@@ -128,6 +188,8 @@ fn encode_head(machine: &GroupMachine, out: &mut Vec<u8>) {
     out.put_u64_le(machine.time_ms);
     out.put_u32_le(machine.origins.places.len() as u32);
     out.put_u64_le(machine.buckets.iter().map(|bucket| bucket.len() as u64).sum());
+    out.put_u64_le(machine.logs.len());
+    out.put_u64_le(machine.coordinators.len());
     for (id, place) in &machine.origins.places {
         out.put_u32_le(*id);
         out.put_u32_le(place.boot);
@@ -145,7 +207,7 @@ fn encode_head(machine: &GroupMachine, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_pieces(pieces: &[Piece], out: &mut Vec<u8>) {
+pub(crate) fn encode_pieces(pieces: &[Piece], out: &mut Vec<u8>) {
     for piece in pieces {
         out.put_varint(piece.index);
         out.put_varint(u64::from(piece.at));
@@ -214,13 +276,17 @@ impl GroupMachine {
     /// Reads a state that a [`View`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<GroupMachine, Damaged> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != FORMAT || reader.u8()? != 0 || reader.u16_le()? > MACHINE_VERSION {
+        let format = reader.u8()?;
+        let known = format == FORMAT || format == QUEUES_ONLY;
+        if !known || reader.u8()? != 0 || reader.u16_le()? > MACHINE_VERSION {
             return Err(Damaged("a queue checkpoint has an unknown format"));
         }
         let mut machine = GroupMachine { applied: Index(reader.u64_le()?), ..GroupMachine::default() };
         machine.time_ms = reader.u64_le()?;
         require(machine.applied.0 < COUNTER_MAX)?;
         let (places, queues) = (reader.u32_le()?, reader.u64_le()?);
+        let (logs, coordinators) =
+            if format == QUEUES_ONLY { (0, 0) } else { (reader.u64_le()?, reader.u64_le()?) };
         let mut decoder = Decoder { reader, applied: machine.applied.0, needed: BTreeMap::new() };
         for _ in 0..places {
             let id = decoder.reader.u32_le()?;
@@ -232,6 +298,17 @@ impl GroupMachine {
             let queue = decoder.queue()?;
             let bucket = Arc::make_mut(&mut machine.buckets[bucket_of(id)]);
             require(bucket.insert(id, Arc::new(queue)).is_none())?;
+        }
+        for _ in 0..logs {
+            let id = QueueId(decoder.reader.u64_le()?);
+            let log = decoder.log()?;
+            require(machine.queue(id).is_none() && machine.logs.insert(id, log))?;
+        }
+        for _ in 0..coordinators {
+            let id = QueueId(decoder.reader.u64_le()?);
+            let coordinator = decoder.coordinator()?;
+            require(machine.queue(id).is_none() && machine.log(id).is_none())?;
+            require(machine.coordinators.insert(id, coordinator))?;
         }
         require(decoder.reader.is_empty())?;
         machine.live = Liveness::default();
@@ -260,18 +337,18 @@ fn mix(hash: u64, word: u32) -> u64 {
     (hash ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
-fn require(holds: bool) -> Result<(), Damaged> {
+pub(crate) fn require(holds: bool) -> Result<(), Damaged> {
     if holds { Ok(()) } else { Err(Damaged("a queue checkpoint contradicts itself")) }
 }
 
-fn narrow(value: u64) -> Result<u32, Damaged> {
+pub(crate) fn narrow(value: u64) -> Result<u32, Damaged> {
     u32::try_from(value).map_err(|_| Damaged("a queue checkpoint has a number out of range"))
 }
 
 /// Reads what follows the head. Every loop consumes bytes, so no count is believed before its bytes.
-struct Decoder<'a> {
-    reader: Reader<'a>,
-    applied: u64,
+pub(crate) struct Decoder<'a> {
+    pub(crate) reader: Reader<'a>,
+    pub(crate) applied: u64,
     needed: BTreeMap<u64, u64>,
 }
 
@@ -292,11 +369,11 @@ impl Decoder<'_> {
         Ok(place)
     }
 
-    fn ascend(&mut self, from: u64) -> Result<u64, Damaged> {
+    pub(crate) fn ascend(&mut self, from: u64) -> Result<u64, Damaged> {
         from.checked_add(self.reader.varint()?).ok_or(Damaged("a queue checkpoint has a number out of range"))
     }
 
-    fn pieces(&mut self, count: u64) -> Result<Vec<Piece>, Damaged> {
+    pub(crate) fn pieces(&mut self, count: u64) -> Result<Vec<Piece>, Damaged> {
         let mut pieces = Vec::new();
         for _ in 0..count {
             let index = self.reader.varint()?;
@@ -308,7 +385,7 @@ impl Decoder<'_> {
         Ok(pieces)
     }
 
-    fn need(&mut self, index: u64, count: u32) -> Result<(), Damaged> {
+    pub(crate) fn need(&mut self, index: u64, count: u32) -> Result<(), Damaged> {
         let needed = self.needed.entry(index).or_default();
         *needed = needed.checked_add(u64::from(count)).ok_or(Damaged("an entry is needed too often"))?;
         Ok(())

@@ -292,7 +292,7 @@ impl LogState {
         })
     }
 
-    fn add(&mut self, chunk: LogChunk) -> u64 {
+    pub(crate) fn add(&mut self, chunk: LogChunk) -> u64 {
         self.timestamp_max = self.timestamp_max.max(chunk.timestamp_max);
         self.bytes += u64::from(chunk.bytes);
         self.records += u64::from(chunk.records);
@@ -351,7 +351,7 @@ impl LogState {
     }
 
     /// Whether every offset of the chunk from the start on was removed.
-    fn is_empty(&self, chunk: &LogChunk) -> bool {
+    pub(crate) fn is_empty(&self, chunk: &LogChunk) -> bool {
         let Some(words) = self.removed.get(&chunk.first) else { return false };
         let below = (self.start.max(chunk.first) - chunk.first) as usize;
         bits::next_clear(words, below).is_none_or(|clear| clear >= chunk.span as usize)
@@ -359,7 +359,7 @@ impl LogState {
 
     /// Records of the chunk that were not removed. Which of the offsets of a batch with gaps have none is not known:
     /// a removed gap counts as a record.
-    fn left(&self, chunk: &LogChunk) -> u64 {
+    pub(crate) fn left(&self, chunk: &LogChunk) -> u64 {
         let words = self.removed.get(&chunk.first).map_or(&[][..], |words| words);
         let removed: u32 = words.iter().map(|word| word.count_ones()).sum();
         u64::from(chunk.records.saturating_sub(removed))

@@ -99,7 +99,8 @@ fn the_drawing_of_a_checkpoint_holds() {
     fed.apply(|entry| entry.operation(OperationKind::Part, 0, QUEUE, &[16, 0, 0, 0, 9]));
     #[rustfmt::skip]
     let golden = [
-        1, 0, 1, 0,  5, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
+        2, 0, 1, 0,  5, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
         // The place: its number, boot and last sequence; one answer; 20 bytes expected in one piece.
         1, 0, 2, 0,  1, 0, 0, 0,  5, 1, 20, 1,  1, 1,  5, 64, 5,
         // The queue: its id and configuration, next place and bound 5, one run, one failure.
@@ -111,6 +112,9 @@ fn the_drawing_of_a_checkpoint_holds() {
     let read = GroupMachine::decode(&golden).unwrap();
     assert_eq!(read.hash(), fed.machine.hash());
     assert_eq!(read.kept_ranges(), [(Index(2), Index(2)), (Index(5), Index(5))]);
+    // What was written before there were logs is read as well.
+    let before = [&[1], &golden[1..32], &golden[48..]].concat();
+    assert_eq!(GroupMachine::decode(&before).unwrap().hash(), fed.machine.hash());
 }
 
 #[test]
