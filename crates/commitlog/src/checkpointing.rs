@@ -12,7 +12,7 @@ use crate::log::{CommitLog, FlushId, LogEvent, UnderWay};
 
 impl CommitLog {
     /// Stores `state` as that of the group at `index`; once it is durable, entries at or below `index` that are not in
-    /// `kept` (inclusive ranges, ascending, of entries held) are forgotten.
+    /// `kept` (inclusive ranges, ascending, of entries held, in the ring or in runs) are forgotten.
     ///
     /// An index or term that the group's log does not have replaces the whole log; then nothing may be appended to
     /// the group before [`LogEvent::Checkpointed`].
@@ -64,6 +64,9 @@ impl CommitLog {
         let waiting = state.checkpoints.len();
         state.checkpoints.retain(|checkpoint| checkpoint.way != Way::Waiting);
         self.checkpoints_waiting -= waiting - state.checkpoints.len();
+        let gathered = self.evacuation.forget(group);
+        self.delete_runs(gathered);
+        let open = self.open.back_mut().expect("a flush is always open");
         let (term, index, commit) = (Term(0), Index(0), Index(0));
         let (kind, length, payload_crc) = (Kind::Removed, 0, 0);
         open.push(Frame { kind, group, term, index, commit, length, payload_crc, apart: None });
@@ -117,13 +120,16 @@ impl CommitLog {
             hard_state: HardState { commit, ..group.hard_state },
             replay_from: above.unwrap_or(next),
             floor,
-            kept: group.held(index, &kept),
+            kept: group.held(index, &kept, self.runs.moved(id)),
         };
         let waiting = group.checkpoints.front_mut().expect("its checkpoint");
         waiting.kept = kept;
         waiting.way = Way::Put { sequence, floor, saved: group.saved_durable };
         let name = checkpoint::file_name(self.config.shard, id, sequence);
         let content = file.encode(state);
+        let length = content.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.stats.bytes_written += length;
+        self.stats.checkpoint_bytes_written += length;
         self.operations.ask(UnderWay::Put(id), |op| DiskOp::Put { id: op, file: name, content });
         if planted(Bug::RecycleOnUnsyncedSettle) {
             self.floor = self.floor.max(floor);
@@ -137,7 +143,8 @@ impl CommitLog {
         let Way::Put { sequence, floor, saved } = done.way else { unreachable!("it was put") };
         let ring = &mut self.ring;
         let (from, to) = (group.index.0, group.last().0);
-        group.advance((done.index, done.term), &done.kept, done.jump, |at, begins| {
+        let moved = self.runs.moved(id);
+        group.advance((done.index, done.term), (&done.kept, moved), done.jump, |at, begins| {
             let segment = ring.slot_mut(at.slot);
             if begins { segment.kept += 1 } else { segment.kept -= 1 }
         });
@@ -164,19 +171,27 @@ impl CommitLog {
         let group = &self.groups[&id];
         for index in (from + 1..=to).map(Index) {
             if group.at(index).is_none() {
-                self.cache.remove(id, index);
+                self.cache.remove((id, index));
             }
         }
     }
 
-    /// Deletes the checkpoints of groups whose removal is durable.
+    /// Deletes the checkpoints of groups whose removal is durable, when no manifest names runs of theirs any more.
     pub(crate) fn finish_removals(&mut self) {
         let durable = self.durable;
         let removed = self.groups.iter().filter(|(_, group)| {
-            group.removed != 0 && group.removed <= durable && group.checkpoints.is_empty()
+            let is_free = group.checkpoints.is_empty() && !group.is_leaving;
+            group.removed != 0 && group.removed <= durable && is_free
         });
         let removed: Vec<(GroupId, u64)> = removed.map(|(id, group)| (*id, group.file)).collect();
         for (id, file) in removed {
+            self.runs.remove(id);
+            if self.is_named(id) {
+                continue;
+            }
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.is_leaving = true;
+            }
             if file == 0 {
                 self.removed(id);
                 continue;
@@ -184,6 +199,7 @@ impl CommitLog {
             let file = checkpoint::file_name(self.config.shard, id, file);
             self.operations.ask(UnderWay::Delete(Some(id)), |op| DiskOp::Delete { id: op, file });
         }
+        self.put_manifest();
     }
 
     /// Nothing on disk speaks of the group any more but frames that its removal cuts.
@@ -192,6 +208,6 @@ impl CommitLog {
         group.kept.iter().for_each(|(_, at)| self.ring.slot_mut(at.slot).kept -= 1);
         let held = group.kept.iter().map(|(index, _)| index.0);
         let held = held.chain(group.index.0 + 1..=group.last().0);
-        held.for_each(|index| self.cache.remove(id, Index(index)));
+        held.for_each(|index| self.cache.remove((id, Index(index))));
     }
 }

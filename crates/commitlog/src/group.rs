@@ -7,6 +7,7 @@ use base::{Bug, planted};
 use model::{Index, Term};
 
 use crate::checkpoint::Waiting;
+use crate::runs::has_moved;
 
 /// What a replica must never forget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub(crate) struct Group {
     pub jumping: bool,
     /// The flush that says that the group is no more, 0 while it is.
     pub removed: u64,
+    /// Its last file is being deleted.
+    pub is_leaving: bool,
 }
 
 impl Group {
@@ -175,15 +178,15 @@ impl Group {
 
     /// Makes `index` the durable checkpoint and keeps `ranges` of what is at or below it. The entries between the
     /// old and the new one that are not kept are forgotten. `change` hears of each that begins (true) or ceases to
-    /// be kept.
+    /// be kept. Entries in `moved` are kept elsewhere.
     pub fn advance(
         &mut self,
         (index, term): (Index, Term),
-        ranges: &[(Index, Index)],
+        (ranges, moved): (&[(Index, Index)], &[(Index, Index)]),
         jump: bool,
         mut change: impl FnMut(&At, bool),
     ) {
-        let kept = self.held(index, ranges);
+        let kept = self.held(index, ranges, moved);
         kept.iter().filter(|(i, _)| *i > self.index).for_each(|(_, at)| change(at, true));
         let mut still = kept.iter().map(|(index, _)| *index).peekable();
         for (old, at) in &self.kept {
@@ -197,8 +200,14 @@ impl Group {
         (self.index, self.term, self.kept) = (index, term, kept);
     }
 
-    /// The entries of `ranges` at or below `index`, with where they stand.
-    pub fn held(&self, index: Index, ranges: &[(Index, Index)]) -> Vec<(Index, At)> {
+    /// The entries of `ranges` at or below `index` that are in the ring, with where they stand; all others are in
+    /// `moved`.
+    pub fn held(
+        &self,
+        index: Index,
+        ranges: &[(Index, Index)],
+        moved: &[(Index, Index)],
+    ) -> Vec<(Index, At)> {
         let mut held = Vec::new();
         for (first, last) in ranges.iter().copied() {
             assert!(first <= last && last <= index, "kept ranges are at or below the checkpoint");
@@ -209,7 +218,13 @@ impl Group {
             let from = Index(first.0.max(self.index.0 + 1));
             let young = (from.0..=last.0).map_while(|i| Some((Index(i), *self.at(Index(i))?)));
             held.extend(young);
-            assert!(held.len() - before == (last.0 - first.0 + 1) as usize, "a kept entry is held");
+            let mut next = first;
+            for (index, _) in &held[before..] {
+                let whole = *index == next || has_moved(moved, next, Index(index.0 - 1));
+                assert!(whole, "a kept entry is held");
+                next = Index(index.0 + 1);
+            }
+            assert!(next > last || has_moved(moved, next, last), "a kept entry is held");
         }
         assert!(held.is_sorted_by(|a, b| a.0 < b.0), "kept ranges ascend");
         held
@@ -247,7 +262,7 @@ mod tests {
         let mut group = group(5);
         assert_eq!(group.push(Index(2), at(9), 8), Some(Index(5)));
         assert_eq!(group.last(), Index(2));
-        group.advance((Index(1), Term(1)), &[], false, |_, _| {});
+        group.advance((Index(1), Term(1)), (&[], &[]), false, |_, _| {});
         assert_eq!(group.needs_from(8), 2);
         assert_eq!(group.needs_from(9), 9);
     }
@@ -257,10 +272,12 @@ mod tests {
         let mut group = group(10);
         let mut live = 0i64;
         let mut count = |_: &At, begins: bool| live += if begins { 1 } else { -1 };
-        group.advance((Index(6), Term(1)), &[(Index(2), Index(3)), (Index(6), Index(6))], false, &mut count);
+        let ranges = [(Index(2), Index(3)), (Index(6), Index(6))];
+        group.advance((Index(6), Term(1)), (&ranges, &[]), false, &mut count);
         assert!(group.at(Index(1)).is_none() && group.at(Index(3)).is_some() && group.at(Index(7)).is_some());
         assert_eq!(group.needs_from(100), 7);
-        group.advance((Index(8), Term(1)), &[(Index(3), Index(3)), (Index(7), Index(8))], false, &mut count);
+        let ranges = [(Index(3), Index(3)), (Index(7), Index(8))];
+        group.advance((Index(8), Term(1)), (&ranges, &[]), false, &mut count);
         let kept: Vec<u64> = group.kept.iter().map(|(index, _)| index.0).collect();
         assert_eq!(kept, [3, 7, 8]);
         assert_eq!(live, 3);

@@ -8,13 +8,16 @@ use model::{GroupId, Index, QueueId, ShardId, Term};
 use crate::cache::Cache;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
 use crate::error::OpenError;
+use crate::evacuation::{Evacuation, Place};
 use crate::flushing::{InFlight, Tail};
 use crate::frame::{Frame, Kind};
 use crate::group::{At, Group, HardState};
+use crate::naming::Naming;
 use crate::open_flush::{OpenFlush, OpenFrame};
-use crate::pieces::Piece;
+use crate::pieces::{BlockKey, Piece, Reading};
 use crate::reading::Reads;
 use crate::recover::{self, RecoveredGroup};
+use crate::runs::{Run, Runs};
 use crate::segment::{Ring, State};
 
 /// How a log is built.
@@ -96,8 +99,8 @@ pub enum LogEvent {
         index: Index,
         /// Its place in the entry, as its owner knows it.
         at: u32,
-        /// The piece, or why it cannot be had: an error means that it is damaged or unreadable, never that it is
-        /// not there.
+        /// The piece, or why it cannot be had: it is damaged, unreadable, or in no run although its entry left the
+        /// ring, which is damage too for whoever needs it.
         piece: Result<Piece, String>,
     },
     /// A write, a sync or a checkpoint failed: from now on nothing becomes durable and nothing is written.
@@ -129,7 +132,7 @@ pub struct Stats {
     pub checkpoint_bytes_written: u64,
     /// Payload bytes appended.
     pub payload_bytes: u64,
-    /// Bytes of memory held by recent entries.
+    /// Bytes of memory held by recent entries and blocks of runs.
     pub cache_bytes: u64,
     /// Reads of entries from disk.
     pub reads: u64,
@@ -160,6 +163,10 @@ pub(crate) enum UnderWay {
     Put(GroupId),
     Delete(Option<GroupId>),
     Read { group: GroupId, index: Index, at: At, start: u32 },
+    Block(Reading),
+    Window { batch: u64, from: u32, window: Vec<Place> },
+    PutRun { batch: u64 },
+    PutManifest,
 }
 
 /// Operations asked for.
@@ -197,8 +204,13 @@ pub struct CommitLog {
     pub(crate) floor: u64,
     pub(crate) next_sequence: u64,
     pub(crate) checkpoints_waiting: usize,
-    pub(crate) cache: Cache,
+    pub(crate) cache: Cache<(GroupId, Index)>,
+    /// Blocks of runs.
+    pub(crate) blocks: Cache<BlockKey>,
     pub(crate) reads: Reads,
+    pub(crate) runs: Runs,
+    pub(crate) naming: Option<Naming>,
+    pub(crate) evacuation: Evacuation,
     pub(crate) operations: Operations,
     pub(crate) events: VecDeque<LogEvent>,
     pub(crate) failed: bool,
@@ -224,7 +236,11 @@ impl CommitLog {
             next_sequence: found.next_sequence,
             checkpoints_waiting: 0,
             cache: Cache::new(config.cache_bytes_max),
+            blocks: Cache::new(config.cache_bytes_max / 4),
             reads: Reads::default(),
+            runs: found.runs,
+            naming: None,
+            evacuation: Evacuation::default(),
             operations: Operations::default(),
             events: VecDeque::new(),
             failed: false,
@@ -236,6 +252,7 @@ impl CommitLog {
         for file in found.stale {
             log.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
         }
+        log.delete_runs(Vec::new());
         if log.ring.segments.is_empty() {
             let bytes = log.config.segment_bytes;
             log.create_segment(bytes);
@@ -260,11 +277,11 @@ impl CommitLog {
         let crc = open.entry(frame, &payload);
         let at = At { generation: 0, flush, term, frame: 0, payload: 0, length, crc, slot: 0, ordinal };
         if let Some(last) = state.push(index, at, self.durable) {
-            (index.0..=last.0).for_each(|cut| self.cache.remove(group, Index(cut)));
+            (index.0..=last.0).for_each(|cut| self.cache.remove((group, Index(cut))));
         }
         state.bytes_since += u64::from(length);
         self.stats.payload_bytes += u64::from(length);
-        self.cache.insert(group, index, payload, flush, self.durable);
+        self.cache.insert((group, index), payload, flush, self.durable);
         FlushId(flush)
     }
 
@@ -308,6 +325,12 @@ impl CommitLog {
             (UnderWay::Read { group, index, at, start }, result) => {
                 self.read_completed(group, index, at, start, result);
             }
+            (UnderWay::Block(reading), result) => self.block_read(reading, result),
+            (UnderWay::Window { batch, from, window }, result) => {
+                self.window_read(batch, from, window, result);
+            }
+            (UnderWay::PutRun { batch }, result) => self.run_put(batch, result),
+            (UnderWay::PutManifest, result) => self.manifest_put(result),
             (UnderWay::Prepare(slot), Ok(_)) => self.ring.slot_mut(slot).state = State::Fresh,
             // The ring goes on in files created when they are needed.
             (UnderWay::Prepare(slot), Err(_)) => self.ring.segments.retain(|segment| segment.slot != slot),
@@ -340,12 +363,16 @@ impl CommitLog {
             let kept = group.kept.iter().map(|(_, at)| at);
             group.entries.iter().chain(kept).map(|at| u64::from(at.length)).sum::<u64>()
         };
+        let runs = self.runs.groups.values().flat_map(|group| &group.runs);
         Stats {
             segments: segments.len() as u64,
             segments_free: segments.iter().filter(free).count() as u64,
-            ring_bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            ring_bytes: segments.iter().filter(|s| s.state != State::Adopted).map(|s| s.bytes).sum(),
+            runs: runs.clone().count() as u64,
+            run_bytes: runs.clone().map(Run::bytes).sum(),
+            run_blocks: runs.map(|run| run.blocks.len() as u64).sum(),
             live_bytes: self.groups.values().map(live).sum(),
-            cache_bytes: self.cache.bytes() as u64,
+            cache_bytes: (self.cache.bytes() + self.blocks.bytes()) as u64,
             ..self.stats
         }
     }

@@ -1,9 +1,20 @@
 //! Reading what has left the ring: from a piece's identity to the block of a run that has it.
+//!
+//! Blocks are read whole, checked, and kept in memory within a quarter of the budget of recent entries; those behind
+//! the one asked for are read ahead.
 
-use base::Block;
+use std::collections::BTreeMap;
+
+use base::{Block, Bug, PAGE, crc32c, planted};
 use model::{GroupId, Index, QueueId};
 
-use crate::log::CommitLog;
+use crate::disk::{DiskOp, FileName};
+use crate::log::{CommitLog, LogEvent, UnderWay};
+use crate::run::{self, BlockRow, Identity};
+use crate::runs::Run;
+
+/// Blocks of the same log that are read with one that is not in memory.
+const READ_AHEAD: usize = 4;
 
 /// Some bytes of an entry that has left the ring.
 #[derive(Clone, Debug)]
@@ -45,23 +56,190 @@ pub enum Location {
     Gone,
 }
 
+/// Where a block is: its run and its offset.
+pub(crate) type BlockKey = (u64, u32);
+
+/// A block being read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    identity: Identity,
+    file: FileName,
+    row: BlockRow,
+}
+
+/// A question that waits for a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    group: GroupId,
+    log: QueueId,
+    index: Index,
+    at: u32,
+    ordinal: u32,
+}
+
+/// Blocks under way, with who waits for each; nobody waits for one that is read ahead.
+pub(crate) type Waiting = BTreeMap<BlockKey, Vec<Wanted>>;
+
+impl Reading {
+    fn new(run: &Run, block: usize) -> Reading {
+        Reading { identity: run.identity, file: run.data.clone(), row: run.blocks[block] }
+    }
+
+    fn key(&self) -> BlockKey {
+        (self.identity.number, self.row.offset)
+    }
+
+    /// The bytes to read: from a page boundary, to the end of the block.
+    fn range(&self) -> (u32, usize) {
+        let start = self.row.offset - self.row.offset % PAGE as u32;
+        (start, (self.row.offset - start + self.row.length) as usize)
+    }
+
+    /// The block within what was read.
+    fn content<'a>(&self, read: &'a Block) -> Option<&'a [u8]> {
+        let start = (self.row.offset - self.range().0) as usize;
+        read.as_slice().get(start..)?.get(..self.row.length as usize)
+    }
+
+    fn is_whole(&self, read: &Block) -> bool {
+        let crc = |content| self.identity.block_crc(self.row.offset, crc32c(content));
+        planted(Bug::SkipChecksum) || self.content(read).is_some_and(|content| crc(content) == self.row.crc)
+    }
+
+    /// The piece in what was read, if it is there.
+    fn piece(&self, read: &Block, wanted: &Wanted) -> Option<Piece> {
+        let content = self.content(read)?;
+        let before = self.row.offset - self.range().0;
+        let (start, entry_at, ordinal, length) = if self.identity.is_adopted() {
+            let row = &self.row;
+            let is_it = (row.first, row.at) == (wanted.index, wanted.at) && row.ordinal <= wanted.ordinal;
+            is_it.then_some((before, row.entry_at, row.ordinal, row.length))?
+        } else {
+            let row = run::find_piece(content, wanted.index, wanted.at, wanted.ordinal)?;
+            (row.offset, row.entry_at, row.ordinal, row.length)
+        };
+        Some(Piece { block: read.clone(), start, entry_at, ordinal, length })
+    }
+}
+
 impl CommitLog {
     /// Where an entry is now; it moves from the ring into runs at any [`CommitLog::completed`].
     pub fn location(&self, group: GroupId, index: Index) -> Location {
         let state = self.groups.get(&group).filter(|group| group.removed == 0);
-        if state.is_some_and(|state| state.at(index).is_some()) { Location::Ring } else { Location::Gone }
+        let Some(state) = state else { return Location::Gone };
+        if state.at(index).is_some() {
+            return Location::Ring;
+        }
+        let runs = self.runs.groups.get(&group);
+        let moved = runs.is_some_and(|runs| runs.has_moved(index, index));
+        if moved { Location::Runs } else { Location::Gone }
     }
 
     /// The piece of that log, entry and place with the greatest ordinal that is not above `ordinal`, else the one
     /// that several logs share; now or later.
     pub fn read_piece(
         &mut self,
-        _group: GroupId,
-        _log: QueueId,
-        _index: Index,
-        _at: u32,
-        _ordinal: u32,
+        group: GroupId,
+        log: QueueId,
+        index: Index,
+        at: u32,
+        ordinal: u32,
     ) -> PieceLookup {
+        self.look_up(Wanted { group, log, index, at, ordinal }, true)
+    }
+
+    fn look_up(&mut self, wanted: Wanted, within_budget: bool) -> PieceLookup {
+        if self.groups.get(&wanted.group).is_none_or(|group| group.removed != 0) {
+            return PieceLookup::Gone;
+        }
+        for log in [wanted.log, QueueId(0)] {
+            let Some((reading, ahead)) = self.block_of(&wanted, log) else { continue };
+            if let Some(read) = self.blocks.get(reading.key()) {
+                match reading.piece(read, &wanted) {
+                    Some(piece) => return PieceLookup::Ready(piece),
+                    None => continue,
+                }
+            }
+            if let Some(waiting) = self.reads.blocks.get_mut(&reading.key()) {
+                if !waiting.contains(&wanted) {
+                    waiting.push(wanted);
+                }
+                return PieceLookup::Pending;
+            }
+            if within_budget && !self.has_room(&reading) {
+                return PieceLookup::OverBudget;
+            }
+            self.read_block(reading, vec![wanted]);
+            self.read_ahead(ahead);
+            return PieceLookup::Pending;
+        }
         PieceLookup::Gone
+    }
+
+    /// The block that has the piece if that log's pieces have it, and those behind it.
+    fn block_of(&self, wanted: &Wanted, log: QueueId) -> Option<(Reading, Vec<Reading>)> {
+        let run = self.runs.groups.get(&wanted.group)?.run_of(wanted.index)?;
+        let block = run.block_of(log, wanted.index, wanted.at, wanted.ordinal)?;
+        let behind = (block + 1..run.blocks.len()).take(READ_AHEAD);
+        let behind = behind.filter(|block| run.blocks[*block].log == log && run.blocks[*block].length > 0);
+        Some((Reading::new(run, block), behind.map(|block| Reading::new(run, block)).collect()))
+    }
+
+    fn has_room(&self, reading: &Reading) -> bool {
+        let bytes = self.reads.bytes;
+        bytes == 0 || bytes + reading.range().1 <= self.config.read_bytes_max
+    }
+
+    fn read_ahead(&mut self, ahead: Vec<Reading>) {
+        let bytes: usize = ahead.iter().map(|reading| reading.range().1).sum();
+        if 2 * bytes > self.blocks.bytes_max() {
+            return;
+        }
+        for reading in ahead {
+            let key = reading.key();
+            let known = self.blocks.get(key).is_some() || self.reads.blocks.contains_key(&key);
+            if !known && self.has_room(&reading) {
+                self.read_block(reading, Vec::new());
+            }
+        }
+    }
+
+    fn read_block(&mut self, reading: Reading, waiting: Vec<Wanted>) {
+        let (start, bytes) = reading.range();
+        self.reads.bytes += bytes;
+        self.stats.reads += 1;
+        self.reads.blocks.insert(reading.key(), waiting);
+        let (file, offset) = (reading.file.clone(), u64::from(start));
+        self.operations.ask(UnderWay::Block(reading), |id| DiskOp::Read { id, file, offset, bytes });
+    }
+
+    pub(crate) fn block_read(&mut self, reading: Reading, result: Result<Block, String>) {
+        self.reads.bytes -= reading.range().1;
+        let waiting = self.reads.blocks.remove(&reading.key()).unwrap_or_default();
+        let (file, offset) = (&reading.file, reading.row.offset);
+        let damaged = || format!("damaged: the block in {file} at byte {offset} does not match its checksum");
+        let block = result.and_then(|read| if reading.is_whole(&read) { Ok(read) } else { Err(damaged()) });
+        if let Ok(block) = &block {
+            self.blocks.insert(reading.key(), block.clone(), 0, self.durable);
+            self.cache.lend(self.blocks.bytes(), self.durable);
+        }
+        for wanted in waiting {
+            let piece = match &block {
+                Ok(block) => match reading.piece(block, &wanted) {
+                    Some(piece) => Ok(piece),
+                    // Other logs may share it: that is another block.
+                    None => match self.look_up(wanted, false) {
+                        PieceLookup::Ready(piece) => Ok(piece),
+                        PieceLookup::Pending => continue,
+                        PieceLookup::OverBudget | PieceLookup::Gone => {
+                            Err(format!("no run has that piece of entry {}", wanted.index))
+                        }
+                    },
+                },
+                Err(why) => Err(why.clone()),
+            };
+            let Wanted { group, log, index, at, .. } = wanted;
+            self.events.push_back(LogEvent::LoadedPiece { group, log, index, at, piece });
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskOp};
 use crate::error::OpenError;
 use crate::group::At;
 use crate::log::{CommitLog, LogEvent, UnderWay};
+use crate::pieces::Waiting;
 
 /// Bytes read at once while starting, where entries are wanted one behind the other.
 const WINDOW: usize = 1 << 20;
@@ -30,7 +31,9 @@ pub enum Lookup {
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
     wanted: BTreeSet<(GroupId, Index)>,
-    bytes: usize,
+    pub bytes: usize,
+    /// Blocks of runs, with who waits for them.
+    pub blocks: Waiting,
     /// What [`CommitLog::load`] read last: generation, offset, bytes.
     window: (u64, u32, Vec<u8>),
 }
@@ -42,7 +45,7 @@ impl At {
         (start, (self.payload - start + self.length) as usize)
     }
 
-    fn is_whole(&self, payload: &[u8]) -> bool {
+    pub fn is_whole(&self, payload: &[u8]) -> bool {
         planted(Bug::SkipChecksum) || crc32c(payload) == self.crc
     }
 }
@@ -50,7 +53,7 @@ impl At {
 impl CommitLog {
     /// A recent entry, if it is in memory.
     pub fn cached(&self, group: GroupId, index: Index) -> Option<&Block> {
-        self.cache.get(group, index)
+        self.cache.get((group, index))
     }
 
     /// The term of an entry held, or of the checkpoint.
@@ -62,7 +65,7 @@ impl CommitLog {
 
     /// The entry, now or later.
     pub fn read(&mut self, group: GroupId, index: Index) -> Lookup {
-        if let Some(block) = self.cache.get(group, index) {
+        if let Some(block) = self.cache.get((group, index)) {
             return Lookup::Ready(block.clone());
         }
         let Some(at) = self.held(group, index) else { return Lookup::Gone };
@@ -83,13 +86,13 @@ impl CommitLog {
     /// Nobody here needs the entry any more: it leaves the memory (once durable).
     pub fn release(&mut self, group: GroupId, index: Index) {
         if self.held(group, index).is_none_or(|at| at.flush <= self.durable) {
-            self.cache.remove(group, index);
+            self.cache.remove((group, index));
         }
     }
 
     /// Reads an entry at once; only while starting.
     pub fn load(&mut self, disk: &dyn Disk, group: GroupId, index: Index) -> Result<Block, OpenError> {
-        if let Some(block) = self.cache.get(group, index) {
+        if let Some(block) = self.cache.get((group, index)) {
             return Ok(block.clone());
         }
         let Some(at) = self.held(group, index) else {
@@ -151,7 +154,7 @@ impl CommitLog {
         self.reads.bytes -= at.range().1;
         self.ring.slot_mut(at.slot).pins -= 1;
         let now = self.held(group, index);
-        let cached = self.cache.get(group, index).cloned();
+        let cached = self.cache.get((group, index)).cloned();
         let block = match (cached, now) {
             (Some(block), _) => Ok(block),
             // The entry was cut and another took its index while this one was read.
@@ -161,7 +164,7 @@ impl CommitLog {
             (None, Some(_)) => {
                 let block = result.and_then(|block| self.checked(block, &at, start));
                 if let Ok(block) = &block {
-                    self.cache.insert(group, index, block.clone(), at.flush, self.durable);
+                    self.cache.insert((group, index), block.clone(), at.flush, self.durable);
                 }
                 block
             }

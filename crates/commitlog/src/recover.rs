@@ -1,5 +1,6 @@
 //! What the files of a shard say after a start: which flushes are the log, where it ends, and what each group has.
 //!
+//! 0. The newest manifest, and the indexes of the runs it names, are read.
 //! 1. The newest checkpoint of each group and the header page of each segment are read. The highest floor any of them
 //!    names is durable truth: no flush below it is needed.
 //! 2. From the newest segment backwards by its `previous` links to the one that holds the floor: the chain.
@@ -26,6 +27,7 @@ use crate::flush::FlushHeader;
 use crate::flushing::Tail;
 use crate::group::{Group, HardState};
 use crate::log::Config;
+use crate::runs::Runs;
 use crate::segment::{self, FIRST_FLUSH, HeaderPage, Link, Ring, Segment, SegmentHeader, State};
 
 /// The state of a group at an index.
@@ -60,6 +62,7 @@ pub(crate) struct Found {
     pub next_number: u64,
     pub floor: u64,
     pub next_sequence: u64,
+    pub runs: Runs,
     /// Files to delete.
     pub stale: Vec<FileName>,
 }
@@ -82,6 +85,9 @@ pub(crate) struct Recovery<'a> {
     /// Entries that do not follow what is known of their group, because what they followed stands below the floor:
     /// fine if a later frame cuts them or removes the group, else damage.
     pub gaps: BTreeMap<GroupId, OpenError>,
+    pub runs: Runs,
+    /// Slots of segments that are runs, with the lengths of their files.
+    pub adopted: BTreeMap<u32, u64>,
     pub floor: u64,
     pub segments: Vec<SegmentFile>,
     /// The highest generation, flush number and checkpoint sequence seen, valid or not.
@@ -103,6 +109,8 @@ pub(crate) fn recover(config: &Config, disk: &dyn Disk) -> Result<(Found, Vec<Re
         states: BTreeMap::new(),
         replay_from: BTreeMap::new(),
         gaps: BTreeMap::new(),
+        runs: Runs::default(),
+        adopted: BTreeMap::new(),
         floor: 0,
         segments: Vec::new(),
         generation: 0,
@@ -111,6 +119,7 @@ pub(crate) fn recover(config: &Config, disk: &dyn Disk) -> Result<(Found, Vec<Re
         last: Link::default(),
         stale: Vec::new(),
     };
+    recovery.read_runs(&files)?;
     recovery.read_checkpoints(&files)?;
     recovery.read_headers(&files)?;
     let chain = recovery.chain()?;
@@ -196,6 +205,9 @@ impl Recovery<'_> {
     fn read_headers(&mut self, files: &[(String, u64)]) -> Result<(), OpenError> {
         for (name, length) in files {
             let Some(slot) = segment::slot_of(self.shard, name) else { continue };
+            if self.adopted.contains_key(&slot) {
+                continue;
+            }
             let name = segment::file_name(self.shard, slot);
             let page = self.bytes_of(&name, 0, PAGE as u64)?;
             let header = match SegmentHeader::decode(&page, slot, self.shard) {
@@ -336,6 +348,11 @@ impl Recovery<'_> {
             }
             ring.segments.push(Segment::new(self.shard, file.slot, file.bytes, state));
         }
+        for (slot, bytes) in &self.adopted {
+            ring.slots = ring.slots.max(slot + 1);
+            ring.segments.push(Segment::new(self.shard, *slot, *bytes, State::Adopted));
+        }
+        self.leave_moved()?;
         let mut recovered = Vec::new();
         for (id, group) in &mut self.groups {
             for (index, at) in &mut group.kept {
@@ -366,6 +383,7 @@ impl Recovery<'_> {
             next_number,
             floor: self.floor,
             next_sequence: self.sequence + 1,
+            runs: self.runs,
             stale: self.stale,
         };
         Ok((found, recovered))
@@ -397,7 +415,7 @@ fn recovered_group(group: GroupId, state: &Group, checkpoint: Option<Vec<u8>>) -
     RecoveredGroup { group, checkpoint, hard_state: state.hard_state, entries }
 }
 
-fn damaged(file: &FileName, offset: u64, what: String) -> OpenError {
+pub(crate) fn damaged(file: &FileName, offset: u64, what: String) -> OpenError {
     OpenError::Damaged { what, file: file.to_string(), offset, lost: Vec::new() }
 }
 

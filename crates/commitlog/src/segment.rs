@@ -125,6 +125,8 @@ pub(crate) enum State {
     Fresh,
     /// Holds flushes up to `last` of this generation.
     Used { generation: u64, last: u64 },
+    /// Holds blocks of runs and is no part of the ring any more.
+    Adopted,
 }
 
 /// One file of the ring.
@@ -136,13 +138,23 @@ pub(crate) struct Segment {
     pub state: State,
     /// Entries below their group's durable checkpoint that are still needed.
     pub kept: u64,
-    /// Reads under way.
+    /// Reads under way, and one for an evacuation.
     pub pins: u32,
+    /// An entry cannot be read to be moved: it is left alone.
+    pub is_stuck: bool,
+    /// It is not worth being adopted.
+    pub is_copied: bool,
 }
 
 impl Segment {
     pub fn new(shard: ShardId, slot: u32, bytes: u64, state: State) -> Segment {
-        Segment { slot, file: file_name(shard, slot), bytes, state, kept: 0, pins: 0 }
+        let file = file_name(shard, slot);
+        Segment { slot, file, bytes, state, kept: 0, pins: 0, is_stuck: false, is_copied: false }
+    }
+
+    /// The generation it holds, 0 if none.
+    pub fn generation(&self) -> u64 {
+        if let State::Used { generation, .. } = self.state { generation } else { 0 }
     }
 
     /// The law of reuse. `floor` is durable: no flush below it is needed to recover any group. `newest` is the
@@ -152,7 +164,7 @@ impl Segment {
             State::Used { generation, last } => {
                 last < floor && generation != newest && self.kept == 0 && self.pins == 0
             }
-            State::Coming | State::Fresh => false,
+            State::Coming | State::Fresh | State::Adopted => false,
         }
     }
 }
@@ -205,7 +217,7 @@ impl Ring {
     pub fn choose(&self, bytes: u64, floor: u64, newest: u64) -> Option<u32> {
         let age = |segment: &Segment| match segment.state {
             State::Used { generation, .. } => generation,
-            State::Coming | State::Fresh => u64::MAX,
+            State::Coming | State::Fresh | State::Adopted => u64::MAX,
         };
         let good = |s: &&Segment| s.bytes >= bytes && (s.state == State::Fresh || s.reusable(floor, newest));
         self.segments.iter().filter(good).min_by_key(|s| (age(s), s.slot)).map(|s| s.slot)

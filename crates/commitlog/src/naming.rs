@@ -1,0 +1,103 @@
+//! Manifests from wanted to durable, and what follows: entries leave the ring, files of dropped runs go, removed
+//! groups end.
+//!
+//! One manifest is under way at most. One that failed may be on disk or not: nothing is built on either before a
+//! newer one is durable.
+
+use base::{Block, Bug, planted};
+use model::GroupId;
+
+use crate::disk::DiskOp;
+use crate::log::{CommitLog, UnderWay};
+use crate::manifest;
+use crate::runs::Run;
+
+/// A manifest being put.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    sequence: u64,
+    /// Runs that it does not name any more.
+    dropped: Vec<Run>,
+    /// Groups that it does not name any more.
+    removed: Vec<GroupId>,
+}
+
+impl CommitLog {
+    /// Puts a manifest if what the last one says is not true any more.
+    pub(crate) fn put_manifest(&mut self) {
+        if !self.runs.is_stale || self.naming.is_some() || self.failed {
+            return;
+        }
+        self.runs.is_stale = false;
+        let sequence = self.runs.next_manifest;
+        self.runs.next_manifest += 1;
+        let content = self.runs.manifest(self.config.shard, sequence).encode();
+        self.stats.bytes_written += content.len() as u64;
+        self.stats.run_bytes_written += content.len() as u64;
+        let dropped = std::mem::take(&mut self.runs.dropped);
+        let removed = std::mem::take(&mut self.runs.removed);
+        self.naming = Some(Naming { sequence, dropped, removed });
+        let file = manifest::file_name(self.config.shard, sequence);
+        self.operations.ask(UnderWay::PutManifest, |id| DiskOp::Put { id, file, content: vec![content] });
+        if planted(Bug::ReuseBeforeManifest) {
+            self.named(sequence);
+        }
+    }
+
+    /// Whether the newest durable manifest may name runs of a group that is removed.
+    pub(crate) fn is_named(&self, group: GroupId) -> bool {
+        let naming = self.naming.iter().flat_map(|naming| &naming.removed);
+        naming.chain(&self.runs.removed).any(|removed| *removed == group)
+    }
+
+    pub(crate) fn manifest_put(&mut self, result: Result<Block, String>) {
+        let Some(naming) = self.naming.take() else { return };
+        let Naming { sequence, dropped, removed } = naming;
+        if result.is_err() {
+            self.runs.manifests.push(sequence);
+            self.runs.dropped.extend(dropped);
+            self.runs.removed.extend(removed);
+            self.runs.is_stale = true;
+            self.evacuation.pause();
+            return;
+        }
+        if self.failed {
+            return;
+        }
+        for old in std::mem::replace(&mut self.runs.manifests, vec![sequence]) {
+            let file = manifest::file_name(self.config.shard, old);
+            self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
+        }
+        self.named(sequence);
+        self.delete_runs(dropped);
+        if !removed.is_empty() {
+            self.finish_removals();
+        }
+    }
+
+    /// Deletes the files of runs that no manifest names, and segments that were nothing but runs.
+    pub(crate) fn delete_runs(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            let file = run.file;
+            self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
+        }
+        self.delete_adopted();
+    }
+
+    /// Segments that were adopted and to which no run points any more are deleted. Reads of them that are under way
+    /// were asked for before.
+    fn delete_adopted(&mut self) {
+        use crate::segment::State;
+        let runs = self.runs.groups.values().flat_map(|group| &group.runs);
+        let dropped = self.runs.dropped.iter().chain(self.naming.iter().flat_map(|naming| &naming.dropped));
+        let slots: Vec<u32> = runs.chain(dropped).map(|run| run.identity.slot).collect();
+        let is_dead = |segment: &mut crate::segment::Segment| {
+            segment.state == State::Adopted && segment.pins == 0 && !slots.contains(&segment.slot)
+        };
+        let dead: Vec<_> = self.ring.segments.extract_if(.., is_dead).collect();
+        for segment in dead {
+            let file = segment.file;
+            self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
+        }
+    }
+}
