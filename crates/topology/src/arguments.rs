@@ -7,13 +7,15 @@
 
 use model::{Arguments, Entity, QueueDeclaration, Refusal, Value};
 
+use crate::QueueKind;
+use crate::stream_arguments::{age_ms, belongs, check_stream};
 use crate::values::same;
 
 use Meaning::*;
 
 /// What becomes of an argument.
 #[derive(Clone, Copy)]
-enum Meaning {
+pub(crate) enum Meaning {
     /// Text that is one of these.
     OneOf(&'static [&'static str]),
     /// Any text.
@@ -26,11 +28,13 @@ enum Meaning {
     Missing(Option<Nothing>),
     /// Belongs to streams and to no queue.
     OfStreams,
+    /// A count and a unit of time.
+    Age,
 }
 
 /// A value that asks for what happens anyway.
 #[derive(Clone, Copy)]
-enum Nothing {
+pub(crate) enum Nothing {
     False,
     Number(i64),
 }
@@ -72,26 +76,36 @@ const KNOWN: [(&str, Meaning); 32] = [
 
 /// Refuses what a new queue cannot be declared with.
 pub(crate) fn check(declaration: &QueueDeclaration) -> Result<(), Refusal> {
+    let is_stream = queue_type(&declaration.arguments) == "stream";
     for (name, meaning) in KNOWN {
-        if let Some(value) = declaration.arguments.get(name) {
-            check_value(name, meaning, value)?;
+        match declaration.arguments.get(name) {
+            Some(_) if is_stream && !belongs(name) => {
+                let text = format!("invalid argument '{name}': it does not belong to streams");
+                return Err(Refusal::Invalid(text));
+            }
+            Some(value) if !is_stream => check_value(name, meaning, value)?,
+            _ => (),
         }
     }
     match queue_type(&declaration.arguments) {
         "quorum" => check_quorum(declaration),
-        "stream" => {
-            Err(Refusal::Unsupported("argument 'x-queue-type': streams are not supported yet".into()))
-        }
+        "stream" => check_stream(declaration),
         _ => Ok(()),
     }
 }
 
-fn check_value(name: &str, meaning: Meaning, value: &Value) -> Result<(), Refusal> {
+/// What a declaration with these arguments makes.
+pub(crate) fn kind_of(arguments: &Arguments) -> QueueKind {
+    if queue_type(arguments) == "stream" { QueueKind::Stream } else { QueueKind::Queue }
+}
+
+pub(crate) fn check_value(name: &str, meaning: Meaning, value: &Value) -> Result<(), Refusal> {
     let fits = match meaning {
         OneOf(allowed) => value.as_str().is_some_and(|text| allowed.contains(&text)),
         Text => value.as_str().is_some(),
         AtLeast(least) => value.as_int().is_some_and(|number| number >= least),
         Between(least, most) => value.as_int().is_some_and(|number| (least..=most).contains(&number)),
+        Age => value.as_str().is_some_and(|text| age_ms(text).is_some()),
         Missing(nothing) => {
             return if nothing.is_some_and(|nothing| nothing.is(value)) {
                 Ok(())
@@ -115,6 +129,7 @@ impl Meaning {
             OneOf(allowed) => format!("one of '{}'", allowed.join("', '")),
             AtLeast(least) => format!("an integer of at least {least}"),
             Between(least, most) => format!("an integer from {least} to {most}"),
+            Age => "a count followed by one of Y, M, D, h, m, s".into(),
             Text | Missing(_) | OfStreams => "text".into(),
         }
     }
@@ -129,7 +144,7 @@ impl Nothing {
     }
 }
 
-fn queue_type(arguments: &Arguments) -> &str {
+pub(crate) fn queue_type(arguments: &Arguments) -> &str {
     arguments.get("x-queue-type").and_then(Value::as_str).unwrap_or("classic")
 }
 
@@ -233,9 +248,20 @@ mod tests {
                 );
             }
         }
-        let stream = check(&declared(&[("x-queue-type", Value::text("stream"))]));
-        assert!(matches!(stream, Err(Refusal::Unsupported(text)) if text.contains("stream")));
         assert_eq!(check(&declared(&[("x-single-active-consumer", Value::Bool(false))])), Ok(()));
+    }
+
+    #[test]
+    fn what_belongs_to_a_queue_is_no_stream_s_and_the_other_way_round() {
+        let stream = ("x-queue-type", Value::text("stream"));
+        for (name, value) in [("x-max-length", Value::Int(1)), ("x-expires", Value::Int(1))] {
+            let refusal = check(&declared(&[stream.clone(), (name, value)]));
+            assert!(matches!(&refusal, Err(Refusal::Invalid(text)) if text.contains(name)), "{refusal:?}");
+        }
+        let refusal = check(&declared(&[("x-max-age", Value::text("1D"))]));
+        assert!(matches!(&refusal, Err(Refusal::Invalid(text)) if text.contains("x-max-age")), "{refusal:?}");
+        assert_eq!(check(&declared(&[stream.clone(), ("x-max-age", Value::text("1D"))])), Ok(()));
+        assert_eq!(check(&declared(&[stream, ("x-my-own", Value::Int(1))])), Ok(()));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::{Map, Put, map};
-use model::{Arguments, Entity, GroupId, Refusal};
+use model::{Arguments, Entity, Refusal};
 
-use crate::fan::Fan;
+use crate::fan::{Fan, Leads};
 use crate::headers::{self, Matcher, Matchers};
 use crate::topology::Answer;
 use crate::trie::Trie;
@@ -48,14 +48,13 @@ impl Table {
         }
     }
 
-    fn add(&mut self, binding: &BindingRecord, group: GroupId) {
-        let to = binding.destination;
+    fn add(&mut self, binding: &BindingRecord, to: Leads) {
         match self {
-            Table::Direct(keys) => keys.entry_ref(binding.key.as_str()).or_default().add(to, group),
-            Table::Fanout(fan) => fan.add(to, group),
-            Table::Topic(trie) => trie.add(&binding.key, to, group),
+            Table::Direct(keys) => keys.entry_ref(binding.key.as_str()).or_default().add(to),
+            Table::Fanout(fan) => fan.add(to),
+            Table::Topic(trie) => trie.add(&binding.key, to),
             Table::Headers(matchers) => {
-                matchers.insert(binding.id, Matcher::new(to, group, &binding.arguments));
+                matchers.insert(binding.id, Matcher::new(to, &binding.arguments));
             }
         }
     }
@@ -200,15 +199,15 @@ impl Topology {
 
     /// Indexes a binding whose source and destination exist.
     pub(crate) fn add_binding(&mut self, binding: BindingRecord) {
-        let group = match binding.destination {
-            Destination::Queue(queue) => self.queues[&queue].group,
-            Destination::Exchange(_) => GroupId::METADATA,
+        let to = match binding.destination {
+            Destination::Queue(queue) => Leads::Queue(self.queues[&queue].target()),
+            Destination::Exchange(exchange) => Leads::Exchange(exchange),
         };
         let exchange = self.exchanges.get_mut(&binding.source).expect("the source of a binding exists");
-        exchange.table.add(&binding, group);
+        exchange.table.add(&binding, to);
         exchange.outgoing.insert(binding.id);
         if binding.destination.entity() == Entity::Exchange {
-            exchange.onward.add(binding.destination, group);
+            exchange.onward.add(to);
         }
         self.bindings.insert(binding);
     }
@@ -228,7 +227,7 @@ impl Topology {
             Ok((source, Destination::Exchange(destination)))
         });
         if let Ok((source, destination)) = ids {
-            self.unbind(source, destination, key, arguments);
+            self.unbind(source, destination, key, arguments)?;
         }
         Ok(Answer::Done)
     }
@@ -246,19 +245,27 @@ impl Topology {
         queue.check_access(owner)?;
         let destination = Destination::Queue(queue.id);
         if let Ok(source) = self.exchange_id(vhost, exchange) {
-            self.unbind(source, destination, key, arguments);
+            self.unbind(source, destination, key, arguments)?;
         }
         Ok(Answer::Done)
     }
 
-    fn unbind(&mut self, source: ExchangeId, destination: Destination, key: &str, arguments: &Arguments) {
+    fn unbind(
+        &mut self,
+        source: ExchangeId,
+        destination: Destination,
+        key: &str,
+        arguments: &Arguments,
+    ) -> Result<(), Refusal> {
         let (key, arguments) = (key.to_owned(), arguments.clone());
         let wanted = BindingRecord { id: BindingId(0), source, destination, key, arguments };
         if let Some(id) = self.bindings.find(&wanted) {
+            self.check_no_partition(&wanted)?;
             let withered = self.drop_binding(id);
             self.version += 1;
             withered.into_iter().for_each(|exchange| self.remove_exchange(exchange));
         }
+        Ok(())
     }
 
     /// Removes every binding that leads to a queue that is gone.

@@ -1,30 +1,37 @@
 //! The whole state as bytes, and back.
 //!
 //! ```text
-//!  0 format u16           1
+//!  0 format u16           2; 1 had neither kinds of queues nor topics and is still read
 //!  2 version u64
 //! 10 next queue u64       18 next exchange u64       26 next binding u64
 //! 34 varint count of groups, per group: u32, varint count of replicas, per replica: node u16, shard u16
 //!    varint count of virtual hosts, per host: name
 //!    varint count of exchanges, per exchange: id u64, vhost, name, kind u8,
 //!      flags (durable, auto-delete, internal, has home), home u64 if it has one, arguments
-//!    varint count of queues, per queue: id u64, vhost, name, group u32,
+//!    varint count of queues, per queue: id u64, kind u8, vhost, name, group u32,
 //!      flags (durable, auto-delete, has home), home u64 if it has one, exclusive owner, arguments
 //!    varint count of bindings, per binding: id u64, source u64, u8 (0 queue, 1 exchange), destination u64, key, arguments
+//!    varint count of topics, per topic: id u128, vhost, name, varint count of partitions, per partition: queue u64,
+//!      varint count of configurations, per one: name, value
 //! ```
 //! Numbers are little endian; texts, flags and arguments as in `values`, owners as in `command`. Everything is in the
-//! order of ids, so equal states have equal bytes. Never: indexes; they are built again and may change their form.
+//! order of ids, coordinators in that of their creation, so equal states have equal bytes. Never: indexes; they are built again and may change their form.
+
+use std::collections::BTreeMap;
 
 use base::{Put, Reader};
-use model::{Damaged, GroupId, Limits, Origin, QueueId};
+use model::{Arguments, Damaged, GroupId, Limits, Origin, QueueId};
 
 use crate::command::{put_optional_owner, put_replicas, read_optional_owner, read_replicas};
+use crate::command_topics::{put_topic_id, read_topic_id};
+use crate::topics::TopicRecord;
 use crate::values::{put_arguments, put_flags, put_text, read_arguments, read_flags, read_text};
 use crate::{
-    BindingId, BindingRecord, Destination, ExchangeId, ExchangeKind, ExchangeRecord, QueueRecord, Topology,
+    BindingId, BindingRecord, Destination, ExchangeId, ExchangeKind, ExchangeRecord, QueueKind, QueueRecord,
+    Topology,
 };
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// A sink that keeps only a 64-bit FNV-1a hash of what is put in.
 struct Hash(u64);
@@ -57,13 +64,16 @@ impl Topology {
         self.queues().for_each(|queue| put_queue(out, queue));
         out.put_varint(self.bindings.records.len() as u64);
         self.bindings().for_each(|binding| put_binding(out, binding));
+        out.put_varint(self.topics.len() as u64);
+        self.topics.values().for_each(|topic| put_topic(out, topic));
     }
 
     /// The state of these bytes. The limits are the reader's own: they are not part of the state.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Topology, Damaged> {
         let mut reader = Reader::new(bytes);
         let reader = &mut reader;
-        if reader.u16_le()? != FORMAT {
+        let format = reader.u16_le()?;
+        if !(1..=FORMAT).contains(&format) {
             return Err(Damaged("a topology checkpoint of a format that is not known here"));
         }
         let mut topology = Topology::empty(limits);
@@ -80,10 +90,13 @@ impl Topology {
             topology.read_exchange(reader)?;
         }
         for _ in 0..reader.varint()? {
-            topology.read_queue(reader)?;
+            topology.read_queue(reader, format)?;
         }
         for _ in 0..reader.varint()? {
             topology.read_binding(reader)?;
+        }
+        if format > 1 {
+            topology.read_topics(reader)?;
         }
         if reader.is_empty() { Ok(topology) } else { Err(Damaged("a topology checkpoint goes on too long")) }
     }
@@ -122,8 +135,10 @@ impl Topology {
         Ok(())
     }
 
-    fn read_queue(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+    fn read_queue(&mut self, reader: &mut Reader<'_>, format: u16) -> Result<(), Damaged> {
         let id = QueueId(reader.u64_le()?);
+        let kind = if format > 1 { QueueKind::from_byte(reader.u8()?) } else { Some(QueueKind::Queue) };
+        let kind = kind.ok_or(Damaged("a queue of an unknown kind"))?;
         let vhost = read_text(reader)?;
         let name = read_text(reader)?;
         let group = GroupId(reader.u32_le()?);
@@ -132,12 +147,38 @@ impl Topology {
         let exclusive = read_optional_owner(reader)?;
         let arguments = read_arguments(reader)?;
         let taken = self.queues.contains_key(&id) || self.queue(&vhost, &name).is_some();
-        if taken || id.0 >= self.next_queue || !self.has_vhost(&vhost) {
+        let has_place =
+            if kind == QueueKind::Coordinator { vhost.is_empty() } else { self.has_vhost(&vhost) };
+        if taken || id.0 >= self.next_queue || !has_place {
             return Err(Damaged("a queue that cannot be"));
         }
-        let queue = QueueRecord { id, vhost, name, group, durable, exclusive, auto_delete, arguments, home };
+        let queue =
+            QueueRecord { id, kind, vhost, name, group, durable, exclusive, auto_delete, arguments, home };
         self.add_queue(queue);
         Ok(())
+    }
+
+    fn read_topics(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
+        for _ in 0..reader.varint()? {
+            let topic = read_topic(reader)?;
+            let is_free = |queue: &QueueId| {
+                let stream = self.queues.get(queue).filter(|queue| queue.kind == QueueKind::Stream);
+                stream.is_some_and(|queue| queue.vhost == topic.vhost) && !self.topic_of.contains_key(queue)
+            };
+            let host = self.vhosts.get(&topic.vhost);
+            let named = host.is_some_and(|host| !host.topics.contains_key(&topic.name));
+            let mut once = topic.partitions.clone();
+            once.sort_unstable();
+            once.dedup();
+            let apart = once.len() == topic.partitions.len();
+            let taken = self.topics.contains_key(&topic.id);
+            if !named || taken || !apart || once.is_empty() || !once.iter().all(is_free) {
+                return Err(Damaged("a topic that cannot be"));
+            }
+            self.add_topic(topic);
+        }
+        let streams = self.queues.values().filter(|queue| queue.kind == QueueKind::Stream).count();
+        if streams == self.topic_of.len() { Ok(()) } else { Err(Damaged("a stream without a topic")) }
     }
 
     fn read_binding(&mut self, reader: &mut Reader<'_>) -> Result<(), Damaged> {
@@ -175,6 +216,7 @@ fn put_exchange<P: Put>(out: &mut P, exchange: &ExchangeRecord) {
 
 fn put_queue<P: Put>(out: &mut P, queue: &QueueRecord) {
     out.put_u64_le(queue.id.0);
+    out.put_u8(queue.kind as u8);
     put_text(out, &queue.vhost);
     put_text(out, &queue.name);
     out.put_u32_le(queue.group.0);
@@ -197,6 +239,35 @@ fn put_binding<P: Put>(out: &mut P, binding: &BindingRecord) {
     put_arguments(out, &binding.arguments);
 }
 
+fn put_topic<P: Put>(out: &mut P, topic: &TopicRecord) {
+    put_topic_id(out, topic.id);
+    put_text(out, &topic.vhost);
+    put_text(out, &topic.name);
+    out.put_varint(topic.partitions.len() as u64);
+    topic.partitions.iter().for_each(|queue| out.put_u64_le(queue.0));
+    out.put_varint(topic.configs.len() as u64);
+    for (name, value) in &topic.configs {
+        put_text(out, name);
+        put_text(out, value);
+    }
+}
+
+/// A topic without its arguments, which are its stream's.
+fn read_topic(reader: &mut Reader<'_>) -> Result<TopicRecord, Damaged> {
+    let id = read_topic_id(reader)?;
+    let vhost = read_text(reader)?;
+    let name = read_text(reader)?;
+    let mut partitions = Vec::new();
+    for _ in 0..reader.varint()? {
+        partitions.push(QueueId(reader.u64_le()?));
+    }
+    let mut configs = BTreeMap::new();
+    for _ in 0..reader.varint()? {
+        configs.insert(read_text(reader)?, read_text(reader)?);
+    }
+    Ok(TopicRecord { id, vhost, name, partitions, configs, arguments: Arguments::default() })
+}
+
 fn read_home(reader: &mut Reader<'_>, present: bool) -> Result<Option<Origin>, Damaged> {
     present.then(|| reader.u64_le().map(Origin)).transpose().map_err(Damaged::from)
 }
@@ -216,16 +287,17 @@ mod tests {
 
     #[test]
     fn example_bytes_decode() {
-        let mut bytes = vec![1, 0]; // format
+        let mut bytes = vec![2, 0]; // format
         for number in [5u64, 2, 2, 2] {
             bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding
         }
         bytes.extend_from_slice(&[1, 3, 0, 0, 0, 1, 1, 0, 2, 0]); // group 3 on shard 2 of node 1
         bytes.extend_from_slice(&[1, 1, b'/']); // virtual host
         bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'/', 1, b'e', 1, 0b0001, 0]); // direct, durable
-        bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'/', 1, b'q', 3, 0, 0, 0, 0b001, 0, 0]);
+        bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, b'/', 1, b'q', 3, 0, 0, 0, 0b001, 0, 0]);
         bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]); // from exchange 1, to a queue
         bytes.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 1, b'k', 0]); // number 1, key k
+        bytes.extend_from_slice(&[0]); // no topic
         let topology = Topology::decode(&bytes, &Limits::default()).expect("the layout as drawn");
         let queue = topology.queue("/", "q").expect("it is in the bytes");
         let mut targets = Vec::new();
@@ -233,6 +305,43 @@ mod tests {
         assert_eq!(targets, [queue.target()]);
         assert_eq!((topology.version(), queue.group), (5, GroupId(3)));
         assert_eq!(bytes_of(&topology), bytes);
+    }
+
+    #[test]
+    fn example_bytes_with_a_topic_and_a_coordinator_decode() {
+        let mut bytes = vec![2, 0];
+        for number in [5u64, 3, 1, 1] {
+            bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding
+        }
+        bytes.extend_from_slice(&[0, 1, 1, b'/', 0]); // no groups, a virtual host, no exchanges
+        bytes.extend_from_slice(&[2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, b'/', 1, b't', 1, 0, 0, 0, 0b001, 0, 0]);
+        bytes.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 1, b'c', 1, 0, 0, 0, 0b001, 0, 0]);
+        bytes.extend_from_slice(&[0, 1]); // no bindings, one topic
+        bytes.extend_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // its id
+        bytes.extend_from_slice(&[1, b'/', 1, b't', 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, b'a', 1, b'b']);
+        let topology = Topology::decode(&bytes, &Limits::default()).expect("the layout as drawn");
+        let topic = topology.topic("/", "t").expect("it is in the bytes");
+        assert_eq!((topic.id.0, topic.partitions.as_slice()), (9, &[QueueId(1)][..]));
+        assert_eq!(topic.configs, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+        assert_eq!(topology.coordinators().iter().map(|at| at.queue).collect::<Vec<_>>(), [QueueId(2)]);
+        assert_eq!(bytes_of(&topology), bytes);
+        let without_topic = [&bytes[..bytes.len() - 35], &[0]].concat();
+        assert!(Topology::decode(&without_topic, &Limits::default()).is_err(), "a stream without a topic");
+    }
+
+    #[test]
+    fn the_first_format_is_still_read() {
+        let mut bytes = vec![1, 0];
+        for number in [1u64, 2, 1, 1] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&[0, 1, 1, b'/', 0]);
+        bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, b'/', 1, b'q', 3, 0, 0, 0, 0b001, 0, 0, 0]);
+        let topology = Topology::decode(&bytes, &Limits::default()).expect("as it was");
+        let queue = topology.queue("/", "q").expect("it is in the bytes");
+        assert_eq!((queue.kind, queue.group), (QueueKind::Queue, GroupId(3)));
+        bytes[0] = 3;
+        assert!(Topology::decode(&bytes, &Limits::default()).is_err(), "newer than known");
     }
 
     #[test]
@@ -271,7 +380,7 @@ mod tests {
                 other.remove_queues(queues);
                 let exchanges: Vec<_> = other.exchanges().map(|exchange| exchange.id).collect();
                 exchanges.into_iter().for_each(|id| other.remove_exchange(id));
-                prop_assert_eq!(other.bindings().count(), 0);
+                prop_assert_eq!((other.bindings().count(), other.topics("/").count()), (0, 0));
             }
         }
     }

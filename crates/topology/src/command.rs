@@ -10,7 +10,14 @@
 //!   4 create groups   count u32
 //!   5 place group     group u32, varint count, per replica: node u16, shard u16
 //!   6 unused          queue u64
+//!   7 create topic    vhost text, name text, flags (has partitions, has replicas), partitions u32, replicas u16,
+//!                     varint count of configurations, per one: name text, value text, groups
+//!   8 add partitions  vhost text, name text, count u32, groups
+//!   9 delete topic    vhost text, id u128
+//!  10 alter topic     vhost text, name text, varint count, per configuration: name text, flags (has value), value text
+//!  11 coordinators    groups
 //!
+//! groups     varint count, per group: u32
 //! owner      u8 0, or u8 1, origin u64, connection u64
 //! change     u8, then
 //!   1 declare exchange  name, kind text, flags (passive, durable, auto-delete, internal), arguments
@@ -25,11 +32,17 @@
 //! skipped: it halts the machine, which is older than the log it reads.
 
 use base::{Put, Reader};
+use model::topic::TopicDeclaration;
 use model::{
     Change as Wanted, ConnId, Damaged, ExchangeDeclaration, GroupId, NodeId, Origin, QueueDeclaration,
-    QueueId, ShardId,
+    QueueId, ShardId, TopicId,
 };
 
+use crate::alter::ConfigValues;
+use crate::command_topics::{
+    put_create, put_groups, put_topic_id, put_values, read_add, read_alter, read_create, read_delete,
+    read_groups,
+};
 use crate::topology::Halt;
 use crate::values::{put_arguments, put_flags, put_text, read_arguments, read_flags, read_text};
 use crate::{Owner, Replica};
@@ -66,6 +79,47 @@ pub enum Command {
     PlaceGroup(GroupId, Vec<Replica>),
     /// The last consumer of an auto-delete queue has left.
     UnusedAutoDelete(QueueId),
+    /// A topic is to be.
+    CreateTopic {
+        /// The virtual host.
+        vhost: String,
+        /// As it was resolved when it was proposed.
+        declaration: TopicDeclaration,
+        /// Where each partition goes.
+        groups: Vec<GroupId>,
+    },
+    /// A topic is to have more partitions.
+    AddPartitions {
+        /// The virtual host.
+        vhost: String,
+        /// The topic.
+        name: String,
+        /// How many it is to have in all.
+        count: u32,
+        /// Where each new one goes.
+        groups: Vec<GroupId>,
+    },
+    /// A topic is to go.
+    DeleteTopic {
+        /// The virtual host.
+        vhost: String,
+        /// The topic.
+        id: TopicId,
+    },
+    /// A topic is to be configured otherwise.
+    AlterTopic {
+        /// The virtual host.
+        vhost: String,
+        /// The topic.
+        name: String,
+        /// What changes, see [`crate::Topology::altered`].
+        configs: ConfigValues,
+    },
+    /// There are to be coordinators of consumer groups; changes nothing where there are some.
+    CreateCoordinators {
+        /// Where each one goes.
+        groups: Vec<GroupId>,
+    },
 }
 
 impl Command {
@@ -97,6 +151,29 @@ impl Command {
             Command::UnusedAutoDelete(queue) => {
                 out.put_u8(6);
                 out.put_u64_le(queue.0);
+            }
+            Command::CreateTopic { vhost, declaration, groups } => {
+                put_on(out, 7, vhost);
+                put_create(out, declaration, groups);
+            }
+            Command::AddPartitions { vhost, name, count, groups } => {
+                put_on(out, 8, vhost);
+                put_text(out, name);
+                out.put_u32_le(*count);
+                put_groups(out, groups);
+            }
+            Command::DeleteTopic { vhost, id } => {
+                put_on(out, 9, vhost);
+                put_topic_id(out, *id);
+            }
+            Command::AlterTopic { vhost, name, configs } => {
+                put_on(out, 10, vhost);
+                put_text(out, name);
+                put_values(out, configs);
+            }
+            Command::CreateCoordinators { groups } => {
+                out.put_u8(11);
+                put_groups(out, groups);
             }
         }
     }
@@ -135,8 +212,19 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, Halt> {
             Command::PlaceGroup(group, read_replicas(reader)?)
         }
         6 => Command::UnusedAutoDelete(QueueId(reader.u64_le().map_err(Damaged::from)?)),
+        7 => read_create(reader)?,
+        8 => read_add(reader)?,
+        9 => read_delete(reader)?,
+        10 => read_alter(reader)?,
+        11 => Command::CreateCoordinators { groups: read_groups(reader)? },
         kind => return Err(Halt(format!("a metadata command is of kind {kind}, which is not known here"))),
     })
+}
+
+/// Begins a command about something in a virtual host.
+fn put_on(out: &mut impl Put, kind: u8, vhost: &str) {
+    out.put_u8(kind);
+    put_text(out, vhost);
 }
 
 fn put_owner(out: &mut impl Put, owner: Owner) {
@@ -353,6 +441,39 @@ pub(crate) mod tests {
             .prop_map(|(origin, conn)| Owner { origin: Origin(origin), conn: ConnId(conn) })
     }
 
+    fn any_groups() -> impl Strategy<Value = Vec<GroupId>> {
+        proptest::collection::vec((0..4u32).prop_map(GroupId), 0..5)
+    }
+
+    fn any_configs() -> impl Strategy<Value = Vec<(String, String)>> {
+        let name = prop_oneof![Just("retention.ms"), Just("cleanup.policy"), Just("no.such")];
+        let value = prop_oneof![Just("-1"), Just("5"), Just("compact"), Just("")];
+        proptest::collection::vec((name.prop_map(String::from), value.prop_map(String::from)), 0..3)
+    }
+
+    /// Commands about topics with names that meet those of `any_wanted` now and then.
+    fn any_topic_command() -> impl Strategy<Value = Command> {
+        let asked = ("[a-b]{0,1}", any_groups(), any_configs(), proptest::option::of(0..4u32));
+        (0..5u8, asked, any::<[bool; 2]>(), 0..9u128).prop_map(|(kind, asked, flags, id)| {
+            let (name, groups, configs, partitions) = asked;
+            let vhost = "/".to_owned();
+            match kind {
+                0 => {
+                    let replicas = flags[0].then_some(1);
+                    let declaration = TopicDeclaration { name, partitions, replicas, configs };
+                    Command::CreateTopic { vhost, declaration, groups }
+                }
+                1 => Command::AddPartitions { vhost, name, count: partitions.unwrap_or(0), groups },
+                2 => Command::DeleteTopic { vhost, id: TopicId(0x5761_7973_7461_7469 << 64 | id) },
+                3 => {
+                    let set = |(name, value)| (name, flags[0].then_some(value));
+                    Command::AlterTopic { vhost, name, configs: configs.into_iter().map(set).collect() }
+                }
+                _ => Command::CreateCoordinators { groups },
+            }
+        })
+    }
+
     pub(crate) fn any_command() -> impl Strategy<Value = Command> {
         let replica = any::<(u16, u16)>()
             .prop_map(|(node, shard)| Replica { node: NodeId(node), shard: ShardId(shard) });
@@ -361,6 +482,7 @@ pub(crate) mod tests {
             4 => asked.prop_map(|(change, owner, group, name)| {
                 Command::Change(Change { vhost: "/".into(), change, owner, group: GroupId(group), name })
             }),
+            3 => any_topic_command(),
             1 => any_owner().prop_map(Command::EndConnection),
             1 => any::<u64>().prop_map(|origin| Command::Boot(Origin(origin))),
             1 => any::<u32>().prop_map(Command::CreateGroups),
@@ -397,7 +519,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..7u8) {
+        fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..12u8) {
             let mut topology = crate::Topology::new(&Default::default());
             let _ = topology.apply(&bytes);
             let _ = topology.apply(&[&[FORMAT, kind], bytes.as_slice()].concat());
@@ -433,6 +555,29 @@ pub(crate) mod tests {
         });
         assert_eq!(Command::decode(&bytes), Ok(command.clone()));
         assert_eq!(command.to_bytes(), bytes);
+    }
+
+    #[test]
+    fn example_bytes_of_topics_decode() {
+        let bytes = [
+            1, 7, 1, b'/', 1, b't', // create topic t
+            0b01, 2, 0, 0, 0, // two partitions, replicas as usual
+            1, 1, b'n', 1, b'v', // n is v
+            2, 1, 0, 0, 0, 2, 0, 0, 0, // in groups 1 and 2
+        ];
+        let declaration = TopicDeclaration {
+            name: "t".into(),
+            partitions: Some(2),
+            replicas: None,
+            configs: vec![("n".into(), "v".into())],
+        };
+        let groups = vec![GroupId(1), GroupId(2)];
+        let create = Command::CreateTopic { vhost: "/".into(), declaration, groups };
+        assert_eq!((Command::decode(&bytes), create.to_bytes()), (Ok(create), bytes.to_vec()));
+        let bytes = [1, 10, 1, b'/', 1, b't', 2, 1, b'a', 1, 1, b'x', 1, b'b', 0];
+        let configs = vec![("a".into(), Some("x".into())), ("b".into(), None)];
+        let alter = Command::AlterTopic { vhost: "/".into(), name: "t".into(), configs };
+        assert_eq!((Command::decode(&bytes), alter.to_bytes()), (Ok(alter), bytes.to_vec()));
     }
 
     #[test]

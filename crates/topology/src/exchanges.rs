@@ -115,6 +115,7 @@ impl Topology {
             return Err(Refusal::AccessRefused(format!("exchange '{name}' belongs to the broker")));
         }
         let Ok(id) = self.exchange_id(vhost, name) else { return Ok(Answer::Done) };
+        self.check_no_super_stream(vhost, name)?;
         if if_unused && !self.exchanges[&id].outgoing.is_empty() {
             return Err(Refusal::InUse(Entity::Exchange, name.into()));
         }

@@ -5,23 +5,30 @@
 
 use std::collections::BTreeMap;
 
-use model::{GroupId, QueueId};
+use model::QueueId;
 
 use crate::{Destination, ExchangeId, Target};
+
+/// A destination as routing needs it: a queue with all that a publisher must know of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leads {
+    Queue(Target),
+    Exchange(ExchangeId),
+}
 
 /// Some destinations, each with the number of bindings that lead there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fan {
-    queues: BTreeMap<QueueId, (GroupId, u32)>,
+    queues: BTreeMap<QueueId, (Target, u32)>,
     exchanges: BTreeMap<ExchangeId, u32>,
 }
 
 impl Fan {
-    /// Counts one binding more; `group` is where the queue is, if it is one.
-    pub(crate) fn add(&mut self, destination: Destination, group: GroupId) {
-        match destination {
-            Destination::Queue(queue) => self.queues.entry(queue).or_insert((group, 0)).1 += 1,
-            Destination::Exchange(exchange) => *self.exchanges.entry(exchange).or_insert(0) += 1,
+    /// Counts one binding more.
+    pub(crate) fn add(&mut self, to: Leads) {
+        match to {
+            Leads::Queue(target) => self.queues.entry(target.queue).or_insert((target, 0)).1 += 1,
+            Leads::Exchange(exchange) => *self.exchanges.entry(exchange).or_insert(0) += 1,
         }
     }
 
@@ -50,7 +57,7 @@ impl Fan {
     }
 
     pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
-        self.queues.iter().map(|(queue, (group, _))| Target { queue: *queue, group: *group })
+        self.queues.values().map(|(target, _)| *target)
     }
 
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = ExchangeId> {

@@ -7,15 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use model::{Arguments, GroupId, Refusal, Value};
+use model::{Arguments, Refusal, Value};
 
-use crate::{BindingId, Destination};
+use crate::BindingId;
+use crate::fan::Leads;
 
 /// One binding, ready to be matched.
 #[derive(Clone, Debug)]
 pub(crate) struct Matcher {
-    pub(crate) destination: Destination,
-    pub(crate) group: GroupId,
+    pub(crate) to: Leads,
     any: bool,
     wanted: Vec<(String, Value)>,
 }
@@ -35,12 +35,12 @@ pub(crate) fn check(arguments: &Arguments) -> Result<(), Refusal> {
 }
 
 impl Matcher {
-    pub(crate) fn new(destination: Destination, group: GroupId, arguments: &Arguments) -> Matcher {
+    pub(crate) fn new(to: Leads, arguments: &Arguments) -> Matcher {
         let mode = arguments.get("x-match").and_then(Value::as_str).unwrap_or("all");
         let with_x = mode.ends_with("-with-x");
         let counts = |name: &str| name != "x-match" && (with_x || !name.starts_with("x-"));
         let wanted = arguments.0.iter().filter(|(name, _)| counts(name)).cloned().collect();
-        Matcher { destination, group, any: mode.starts_with("any"), wanted }
+        Matcher { to, any: mode.starts_with("any"), wanted }
     }
 
     pub(crate) fn matches(&self, headers: &Arguments) -> bool {
@@ -82,15 +82,15 @@ fn integer(value: &Value) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::QueueId;
+    use crate::ExchangeId;
 
     fn table(entries: &[(&str, Value)]) -> Arguments {
         Arguments(entries.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())
     }
 
     fn matches(binding: &[(&str, Value)], headers: &[(&str, Value)]) -> bool {
-        let to = Destination::Queue(QueueId(1));
-        Matcher::new(to, GroupId(1), &table(binding)).matches(&table(headers))
+        let to = Leads::Exchange(ExchangeId(1));
+        Matcher::new(to, &table(binding)).matches(&table(headers))
     }
 
     #[test]

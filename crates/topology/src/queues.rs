@@ -4,12 +4,12 @@
 //! or not durable lives in the memory of the shard of the connection that declared it; any other in the logged group
 //! chosen when it was proposed. Never: whether a queue is empty or has consumers, which its host checks beforehand.
 
-use model::{Entity, GroupId, QueueDeclaration, QueueId, Refusal};
+use model::{Entity, GroupId, QueueDeclaration, QueueId, Refusal, Value};
 
-use crate::arguments::{check, check_same_queue};
+use crate::arguments::{check, check_same_queue, kind_of};
 use crate::bindings::not_found;
 use crate::topology::{Answer, check_name};
-use crate::{Destination, Owner, QueueRecord, Topology};
+use crate::{Destination, Owner, QueueKind, QueueRecord, Topology};
 
 impl Topology {
     pub(crate) fn declare_queue(
@@ -50,6 +50,13 @@ impl Topology {
         group: GroupId,
     ) -> Result<QueueRecord, Refusal> {
         check(&declaration)?;
+        let kind = kind_of(&declaration.arguments);
+        if kind == QueueKind::Stream
+            && self.vhosts.get(vhost).is_some_and(|host| host.topics.contains_key(&name))
+        {
+            let text = format!("stream '{name}': there is a topic of that name, with several partitions");
+            return Err(Refusal::Invalid(text));
+        }
         if self.queues.len() >= self.bounds.queues {
             let text = format!("there are already {} queues, as many as there may be", self.bounds.queues);
             return Err(Refusal::LimitReached(text));
@@ -68,13 +75,21 @@ impl Topology {
         };
         let QueueDeclaration { auto_delete, arguments, .. } = declaration;
         let exclusive = owner.filter(|_| exclusive);
-        let id = QueueId(self.next_queue);
-        self.next_queue += 1;
+        let id = self.draw_queue_id();
         let vhost = vhost.to_owned();
-        let queue = QueueRecord { id, vhost, name, group, durable, exclusive, auto_delete, arguments, home };
+        let queue =
+            QueueRecord { id, kind, vhost, name, group, durable, exclusive, auto_delete, arguments, home };
         self.add_queue(queue.clone());
+        if kind == QueueKind::Stream {
+            self.add_stream_topic(&queue);
+        }
         self.version += 1;
         Ok(queue)
+    }
+
+    pub(crate) fn draw_queue_id(&mut self) -> QueueId {
+        self.next_queue += 1;
+        QueueId(self.next_queue - 1)
     }
 
     fn check_group(&self, group: GroupId) -> Result<(), Refusal> {
@@ -84,8 +99,13 @@ impl Topology {
         Err(Refusal::Unavailable(format!("group {group}, chosen for the queue, does not exist"), true))
     }
 
-    /// Indexes a queue of an existing virtual host.
+    /// Indexes a queue of an existing virtual host, or a coordinator, which is of none.
     pub(crate) fn add_queue(&mut self, queue: QueueRecord) {
+        if queue.kind == QueueKind::Coordinator {
+            self.coordinators.push(queue.target());
+            self.queues.insert(queue.id, queue);
+            return;
+        }
         let vhost = self.vhosts.get_mut(&queue.vhost).expect("the virtual host of a queue exists");
         vhost.queues.insert(queue.name.clone(), queue.target());
         if let Some(owner) = queue.exclusive {
@@ -104,6 +124,13 @@ impl Topology {
 
     fn remove_queue(&mut self, id: QueueId) -> Option<QueueRecord> {
         let queue = self.queues.remove(&id)?;
+        if queue.kind == QueueKind::Coordinator {
+            self.coordinators.retain(|coordinator| coordinator.queue != id);
+            return Some(queue);
+        }
+        if let Some((topic, _)) = self.topic_of.get(&id).copied() {
+            self.forget_topic(topic);
+        }
         let vhost = self.vhosts.get_mut(&queue.vhost).expect("the virtual host of a queue exists");
         vhost.queues.remove(&queue.name);
         if let Some(owner) = queue.exclusive {
@@ -128,10 +155,17 @@ impl Topology {
         vhost: &str,
         name: &str,
         owner: Option<Owner>,
+        conditional: bool,
     ) -> Result<Answer, Refusal> {
         let mut queues = Vec::new();
         if let Some(queue) = self.queue(vhost, name) {
             queue.check_access(owner)?;
+            if conditional && queue.kind == QueueKind::Stream {
+                let text =
+                    format!("stream '{name}' cannot be deleted on the condition that it is unused or empty");
+                return Err(Refusal::Unsupported(text));
+            }
+            self.check_deletable(queue)?;
             queues = self.remove_queues([queue.id]);
         }
         Ok(Answer::DeletedQueues { queues })
@@ -198,6 +232,12 @@ fn check_same(had: &QueueRecord, given: &QueueDeclaration, owner: Option<Owner>)
             let (given, had_it) = (given.to_string(), had_it.to_string());
             return Err(Refusal::Inequivalent(Entity::Queue, had.name.clone(), argument, given, had_it));
         }
+    }
+    if had.kind == QueueKind::Stream && had.arguments.get("x-queue-type").is_none() {
+        // It was created as a partition of a topic, by a client that knows no arguments.
+        let mut typed = had.arguments.clone();
+        typed.0.push(("x-queue-type".into(), Value::text("stream")));
+        return check_same_queue(&had.name, &typed, &given.arguments);
     }
     check_same_queue(&had.name, &had.arguments, &given.arguments)
 }

@@ -21,12 +21,35 @@ pub struct Owner {
     pub conn: ConnId,
 }
 
-/// A queue.
+/// What a queue record stands for; the number is part of the checkpoint format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum QueueKind {
+    /// Messages leave when they are settled.
+    #[default]
+    Queue = 1,
+    /// A log that is read by offset: one partition of a topic.
+    Stream = 2,
+    /// The committed offsets of some consumer groups; no client can name it.
+    Coordinator = 3,
+}
+
+impl QueueKind {
+    pub(crate) fn from_byte(byte: u8) -> Option<QueueKind> {
+        [QueueKind::Queue, QueueKind::Stream, QueueKind::Coordinator]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// A queue, a stream or a coordinator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueRecord {
     /// Never reused, so it tells a queue from a later one of the same name.
     pub id: QueueId,
-    /// Its virtual host.
+    /// What it is.
+    pub kind: QueueKind,
+    /// Its virtual host; empty for a coordinator.
     pub vhost: String,
     /// Its name.
     pub name: String,
@@ -52,7 +75,7 @@ impl QueueRecord {
 
     /// Where messages for it go.
     pub fn target(&self) -> Target {
-        Target { queue: self.id, group: self.group }
+        Target { queue: self.id, group: self.group, kind: self.kind }
     }
 
     /// Refuses every connection but the owner of an exclusive queue.
@@ -71,6 +94,8 @@ pub struct Target {
     pub queue: QueueId,
     /// The group it belongs to.
     pub group: GroupId,
+    /// What it is.
+    pub kind: QueueKind,
 }
 
 /// How an exchange routes; the number is part of the checkpoint format.

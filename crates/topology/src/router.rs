@@ -8,9 +8,9 @@ use base::{Set, set};
 use model::{Arguments, Entity, Refusal};
 
 use crate::bindings::{Exchange, Table, not_found};
-use crate::fan::Fan;
+use crate::fan::{Fan, Leads};
 use crate::topology::Vhost;
-use crate::{Destination, ExchangeId, ExchangeKind, Target, Topology};
+use crate::{ExchangeId, ExchangeKind, Target, Topology};
 
 /// One message on its way through the exchanges.
 struct Walk<'a> {
@@ -47,9 +47,9 @@ impl Walk<'_> {
                 let headers = self.headers.as_ref().expect("they were just read");
                 for matcher in matchers.values().filter(|matcher| matcher.matches(headers)) {
                     self.fans += 1;
-                    match matcher.destination {
-                        Destination::Queue(queue) => self.out.push(Target { queue, group: matcher.group }),
-                        Destination::Exchange(exchange) => self.onward.push(exchange),
+                    match matcher.to {
+                        Leads::Queue(target) => self.out.push(target),
+                        Leads::Exchange(exchange) => self.onward.push(exchange),
                     }
                 }
             }

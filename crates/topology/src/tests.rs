@@ -5,3 +5,4 @@ mod lifetime;
 mod reference;
 mod routing;
 mod rules;
+mod topics;

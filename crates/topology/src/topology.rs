@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::{Map, map};
-use model::{Change as Wanted, Damaged, Entity, GroupId, Limits, Origin, QueueId, Refusal};
+use model::{
+    Change as Wanted, Damaged, Entity, GroupId, Limits, LogRefusal, Origin, QueueId, Refusal, TopicId,
+};
 
 use crate::bindings::{Bindings, Exchange};
 use crate::command::{Change, Command};
-use crate::{ExchangeId, ExchangeKind, ExchangeRecord, Owner, QueueRecord, Replica, Target};
+use crate::topics::TopicRecord;
+use crate::{ExchangeId, ExchangeKind, ExchangeRecord, Owner, QueueKind, QueueRecord, Replica, Target};
 
 /// The only virtual host so far.
 pub(crate) const DEFAULT_VHOST: &str = "/";
@@ -47,6 +50,34 @@ pub enum Answer {
     Purge(QueueRecord),
     /// It may not be, and nothing changed.
     Refused(Refusal),
+    /// The topic has these partitions that it had not before: their hosts create logs.
+    TopicCreated {
+        /// The topic.
+        topic: TopicRecord,
+        /// The new partitions.
+        queues: Vec<QueueRecord>,
+    },
+    /// The topic went with all its partitions.
+    TopicDeleted {
+        /// As it was.
+        topic: TopicRecord,
+        /// As they were.
+        queues: Vec<QueueRecord>,
+    },
+    /// The topic is configured so: the hosts of its partitions are told.
+    TopicAltered {
+        /// The topic.
+        topic: TopicRecord,
+        /// Its partitions; empty where nothing changed.
+        queues: Vec<QueueRecord>,
+    },
+    /// There are coordinators of consumer groups.
+    Coordinators {
+        /// Those that this command created.
+        queues: Vec<QueueRecord>,
+    },
+    /// A change of topics may not be, and nothing changed.
+    LogRefused(LogRefusal),
 }
 
 /// What one virtual host holds, by name.
@@ -54,6 +85,7 @@ pub enum Answer {
 pub(crate) struct Vhost {
     pub(crate) exchanges: Map<String, ExchangeId>,
     pub(crate) queues: Map<String, Target>,
+    pub(crate) topics: BTreeMap<String, TopicId>,
 }
 
 /// How many there may be.
@@ -76,6 +108,11 @@ pub struct Topology {
     pub(crate) queues: BTreeMap<QueueId, QueueRecord>,
     pub(crate) exchanges: BTreeMap<ExchangeId, Exchange>,
     pub(crate) bindings: Bindings,
+    pub(crate) topics: BTreeMap<TopicId, TopicRecord>,
+    /// The topic and the number of each partition.
+    pub(crate) topic_of: BTreeMap<QueueId, (TopicId, u32)>,
+    /// In the order they were created in.
+    pub(crate) coordinators: Vec<Target>,
     /// The exclusive queues of each connection.
     pub(crate) held: BTreeMap<Owner, BTreeSet<QueueId>>,
     /// What each place keeps in memory only.
@@ -126,13 +163,16 @@ impl Topology {
             queues: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             bindings: Bindings::default(),
+            topics: BTreeMap::new(),
+            topic_of: BTreeMap::new(),
+            coordinators: Vec::new(),
             held: BTreeMap::new(),
             homes: BTreeMap::new(),
         }
     }
 
     pub(crate) fn add_vhost(&mut self, name: &str) {
-        self.vhosts.insert(name.into(), Vhost { exchanges: map(0), queues: map(0) });
+        self.vhosts.insert(name.into(), Vhost { exchanges: map(0), queues: map(0), topics: BTreeMap::new() });
     }
 
     /// Applies one committed command.
@@ -149,8 +189,24 @@ impl Topology {
             Command::CreateGroups(count) => self.create_groups(count),
             Command::PlaceGroup(group, replicas) => self.place_group(group, replicas),
             Command::UnusedAutoDelete(queue) => Ok(self.unused_auto_delete(queue)),
+            of_topics => return self.change_topics(of_topics).unwrap_or_else(Answer::LogRefused),
         };
         answer.unwrap_or_else(Answer::Refused)
+    }
+
+    fn change_topics(&mut self, command: Command) -> Result<Answer, LogRefusal> {
+        match command {
+            Command::CreateTopic { vhost, declaration, groups } => {
+                self.create_topic(&vhost, declaration, &groups)
+            }
+            Command::AddPartitions { vhost, name, count, groups } => {
+                self.add_partitions(&vhost, &name, count, &groups)
+            }
+            Command::DeleteTopic { vhost, id } => self.delete_topic(&vhost, id),
+            Command::AlterTopic { vhost, name, configs } => self.alter_topic(&vhost, &name, configs),
+            Command::CreateCoordinators { groups } => self.create_coordinators(&groups),
+            other => unreachable!("no command about topics: {other:?}"),
+        }
     }
 
     fn change(&mut self, change: Change) -> Result<Answer, Refusal> {
@@ -168,7 +224,9 @@ impl Topology {
                 self.unbind_exchange(&vhost, [&source, &destination], &key, &arguments)
             }
             Wanted::DeclareQueue(declaration) => self.declare_queue(&vhost, declaration, owner, group, name),
-            Wanted::DeleteQueue { name, .. } => self.delete_queue(&vhost, &name, owner),
+            Wanted::DeleteQueue { name, if_unused, if_empty } => {
+                self.delete_queue(&vhost, &name, owner, if_unused || if_empty)
+            }
             Wanted::BindQueue { exchange, queue, key, arguments } => {
                 self.bind_queue(&vhost, [&exchange, &queue], owner, key, arguments)
             }
@@ -177,6 +235,9 @@ impl Topology {
             }
             Wanted::PurgeQueue { name } => {
                 let queue = self.passive_queue(&vhost, &name, owner)?;
+                if queue.kind == QueueKind::Stream {
+                    return Err(Refusal::Unsupported(format!("stream '{name}' cannot be purged")));
+                }
                 Ok(Answer::Purge(queue.clone()))
             }
         }

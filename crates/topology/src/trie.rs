@@ -6,10 +6,9 @@
 //! recursion, backtracking.
 
 use base::{Map, map};
-use model::GroupId;
 
 use crate::Destination;
-use crate::fan::Fan;
+use crate::fan::{Fan, Leads};
 
 const ROOT: u32 = 0;
 
@@ -90,7 +89,7 @@ fn steps(pattern: &str) -> impl Iterator<Item = &str> {
 
 impl Trie {
     /// Adds a binding.
-    pub(crate) fn add(&mut self, pattern: &str, destination: Destination, group: GroupId) {
+    pub(crate) fn add(&mut self, pattern: &str, to: Leads) {
         let mut at = ROOT;
         for word in steps(pattern) {
             at = match self.nodes[at as usize].child(word) {
@@ -98,7 +97,7 @@ impl Trie {
                 None => self.grow(at, Step::of(word)),
             };
         }
-        self.nodes[at as usize].fan.add(destination, group);
+        self.nodes[at as usize].fan.add(to);
     }
 
     /// Removes a binding that was added.
@@ -203,7 +202,8 @@ impl Trie {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use model::QueueId;
+    use crate::{QueueKind, Target};
+    use model::{GroupId, QueueId};
     use proptest::prelude::*;
 
     /// What the words mean, written down as plainly as possible.
@@ -219,6 +219,11 @@ pub(crate) mod tests {
 
     fn queue(number: usize) -> Destination {
         Destination::Queue(QueueId(number as u64))
+    }
+
+    fn leads(number: usize) -> Leads {
+        let queue = QueueId(number as u64);
+        Leads::Queue(Target { queue, group: GroupId(1), kind: QueueKind::Queue })
     }
 
     fn matched(trie: &Trie, key: &str) -> Vec<u64> {
@@ -242,7 +247,7 @@ pub(crate) mod tests {
         ) {
             let mut trie = Trie::default();
             for (number, pattern) in patterns.iter().enumerate() {
-                trie.add(pattern, queue(number), GroupId(1));
+                trie.add(pattern, leads(number));
             }
             let stays = |number: &usize| removed >> number & 1 == 0;
             for (number, pattern) in patterns.iter().enumerate().filter(|(number, _)| !stays(number)) {
@@ -268,7 +273,7 @@ pub(crate) mod tests {
     fn an_empty_key_has_no_words() {
         let mut trie = Trie::default();
         for (number, pattern) in ["", "#", "*", "#.*"].into_iter().enumerate() {
-            trie.add(pattern, queue(number), GroupId(1));
+            trie.add(pattern, leads(number));
         }
         assert_eq!(matched(&trie, ""), [0, 1]);
         assert_eq!(matched(&trie, "."), [1, 3], "two empty words");
@@ -278,8 +283,8 @@ pub(crate) mod tests {
     fn many_hashes_cost_words_times_nodes() {
         let mut trie = Trie::default();
         let pattern = ["#.*"; 60].join(".") + ".end";
-        trie.add(&pattern, queue(0), GroupId(1));
-        trie.add(&["#"; 120].join("."), queue(1), GroupId(1));
+        trie.add(&pattern, leads(0));
+        trie.add(&["#"; 120].join("."), leads(1));
         let key = ["w"; 120].join(".");
         let visited = trie.matches(&key, |_| ());
         assert!(visited <= 121 * trie.len(), "{visited} nodes for {}", trie.len());
@@ -290,7 +295,7 @@ pub(crate) mod tests {
     fn other_patterns_cost_nothing() {
         let mut trie = Trie::default();
         for number in 0..20_000 {
-            trie.add(&format!("device.{number}.state"), queue(number), GroupId(1));
+            trie.add(&format!("device.{number}.state"), leads(number));
         }
         assert!(trie.matches("device.77.state", |_| ()) <= 4);
         assert_eq!(matched(&trie, "device.77.state"), [77]);

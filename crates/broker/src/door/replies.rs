@@ -130,6 +130,12 @@ impl Broker {
             }
             Changed::DeletedQueues { .. } => self.events.push_back((conn, Event::Deleted(lane, value))),
             Changed::Refused(refusal) => self.refuse(conn, Some(lane), refusal),
+            // No lane asks for changes of topics: they are answered to whoever proposed them.
+            Changed::TopicCreated { .. }
+            | Changed::TopicDeleted { .. }
+            | Changed::TopicAltered { .. }
+            | Changed::Coordinators { .. }
+            | Changed::LogRefused(_) => {}
         }
     }
 }
