@@ -64,6 +64,7 @@ pub(crate) struct Counters {
     pub published_bytes: u64,
     pub confirmed: u64,
     pub delivered: u64,
+    pub rejected: u64,
     pub unroutable: u64,
     pub refusals: u64,
     pub checkpoints: u64,
@@ -288,7 +289,9 @@ impl Broker {
             let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now };
             for outgoing in &mut self.door.outgoing {
                 outgoing.leave(turn, &mut self.post);
+                outgoing.refuse_overdue(turn, |waits| self.told.push(waits));
             }
+            self.refuse_overdue();
             let mut moved = false;
             while let Some(content) = self.post.next_local() {
                 self.open(self.settings.shard, content);
@@ -340,7 +343,7 @@ impl Broker {
             return Some(self.now.mono_us);
         }
         let limits = &self.settings.limits;
-        self.door.outgoing.iter().filter_map(|outgoing| outgoing.settle_deadline_us(limits)).min()
+        self.door.outgoing.iter().filter_map(|outgoing| outgoing.deadline_us(limits)).min()
     }
 
     /// Whether clients can be served.

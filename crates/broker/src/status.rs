@@ -27,6 +27,7 @@ impl Broker {
             ("messages_published", c.published),
             ("messages_published_bytes", c.published_bytes),
             ("messages_confirmed", c.confirmed),
+            ("messages_rejected", c.rejected),
             ("messages_unroutable", c.unroutable),
             ("messages_enqueued", enqueued),
             ("messages_delivered", c.delivered),

@@ -7,6 +7,7 @@ pub(crate) mod routes;
 mod consume;
 mod declare;
 mod lifecycle;
+mod parked;
 mod publish;
 mod replies;
 mod settle;

@@ -1,17 +1,19 @@
 //! The operations of this shard for one group, gathered into one entry per turn, and who waits for which.
 //!
 //! Every operation carries this shard's origin and the next number. Settlements are lazy: they ride on the next
-//! entry, or leave alone after a short while. What a group cannot take yet stays here, in order.
+//! entry, or leave alone after a short while. What a group cannot take yet stays here, in order, and publishes among it
+//! are refused after a time.
 
 use std::collections::VecDeque;
 
-use base::{Block, Now, Pool};
+use base::{Now, Pool};
 use model::{
     ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
     ShardId,
 };
 use queue::ConsumerKey;
 
+use super::parked::Parked;
 use crate::parcel::{Content, Post, Ticket, merged};
 
 /// Who is told when an operation is applied.
@@ -58,8 +60,9 @@ pub(crate) struct Outgoing {
     next: OpSequence,
     applied: OpSequence,
     builder: Option<EntryBuilder>,
-    /// Sealed entries that the group's bound holds back: (last operation, entry).
-    sealed: VecDeque<(OpSequence, Block)>,
+    /// Whether the builder has publishes.
+    publishing: bool,
+    parked: Parked,
     /// Sent and not applied: (last operation, bytes).
     sent: VecDeque<(OpSequence, usize)>,
     sent_bytes: usize,
@@ -85,7 +88,8 @@ impl Outgoing {
             next: OpSequence(1),
             applied: OpSequence(0),
             builder: None,
-            sealed: VecDeque::new(),
+            publishing: false,
+            parked: Parked::default(),
             sent: VecDeque::new(),
             sent_bytes: 0,
             settling: Vec::new(),
@@ -115,15 +119,17 @@ impl Outgoing {
         waits: Waits,
     ) {
         let half = turn.limits.entry_bytes_max / 2;
-        if record.encoded_len() > half {
+        let in_parts = record.encoded_len() > half;
+        if in_parts {
             self.publish_parts(turn, queues, hand_out, record);
         } else {
             self.builder(turn.pool).append(queues, hand_out, turn.now.wall_ms as i64, record);
         }
-        self.urgent = true;
+        (self.urgent, self.publishing) = (true, true);
         self.wait(waits);
-        if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
-            self.seal_builder(turn.now);
+        // The end of a row in parts stands alone: its entry stays if a part has been sent.
+        if in_parts || self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
+            self.seal_builder(turn.now, false);
         }
     }
 
@@ -133,7 +139,8 @@ impl Outgoing {
         record.encode(&mut row);
         for part in row.chunks(turn.limits.entry_bytes_max / 2) {
             self.builder(turn.pool).operation(OperationKind::Part, 0, queues[0], part);
-            self.seal_builder(turn.now);
+            self.publishing = true;
+            self.seal_builder(turn.now, true);
         }
         self.builder(turn.pool).append_parts(queues, hand_out);
     }
@@ -257,13 +264,14 @@ impl Outgoing {
         self.settling = settling;
     }
 
-    fn seal_builder(&mut self, now: Now) {
+    fn seal_builder(&mut self, now: Now, goes_on: bool) {
         let Some(builder) = self.builder.take() else { return };
         self.next = builder.next_sequence();
         self.waiting_open = 0;
         self.capacity = builder.len() + builder.len() / 8;
         let block = builder.seal(now.wall_ms, 0);
-        self.sealed.push_back((OpSequence(self.next.0 - 1), block));
+        let since = std::mem::take(&mut self.publishing).then_some(now.mono_us);
+        self.parked.push(OpSequence(self.next.0 - 1), block, since, goes_on);
     }
 
     /// Seals what is due and sends what the group's bound allows.
@@ -271,11 +279,11 @@ impl Outgoing {
         let due = self.settle_deadline_us(turn.limits).is_some_and(|due| due <= turn.now.mono_us);
         if self.urgent || due {
             self.write_settlements(turn.pool);
-            self.seal_builder(turn.now);
+            self.seal_builder(turn.now, false);
             self.urgent = false;
         }
         while self.sent_bytes < turn.limits.uncommitted_bytes_max
-            && let Some((last, block)) = self.sealed.pop_front()
+            && let Some((last, block)) = self.parked.pop()
         {
             self.sent_bytes += block.len();
             self.sent.push_back((last, block.len()));
@@ -283,19 +291,41 @@ impl Outgoing {
         }
     }
 
+    /// Gives up on publishes that the group's bound has held back for too long: they are never sent. Hands over who
+    /// waited for them.
+    pub(crate) fn refuse_overdue(&mut self, turn: Turn<'_>, mut tell: impl FnMut(Waits)) {
+        while let Some((first, last)) = self.parked.refuse_overdue(turn) {
+            let mut kept = VecDeque::with_capacity(self.waiting.len());
+            for waiting in self.waiting.drain(..) {
+                let is_in_it = (first..=last).contains(&waiting.sequence);
+                match waiting.what {
+                    publish @ Waits::Publish { .. } if is_in_it => tell(publish),
+                    what => kept.push_back(Waiting { what, ..waiting }),
+                }
+            }
+            self.waiting = kept;
+        }
+    }
+
+    /// When something must happen here even if nothing else does.
+    pub(crate) fn deadline_us(&self, limits: &Limits) -> Option<u64> {
+        let ends = [self.settle_deadline_us(limits), self.parked.deadline_us(limits)];
+        ends.into_iter().flatten().min()
+    }
+
     /// When gathered settlements must leave even if nothing else does.
-    pub(crate) fn settle_deadline_us(&self, limits: &Limits) -> Option<u64> {
+    fn settle_deadline_us(&self, limits: &Limits) -> Option<u64> {
         self.settling_since_us.map(|since| since + limits.settle_delay_ms * 1000)
     }
 
     /// Whether entries are held back by the group's bound.
     pub(crate) fn is_held_back(&self) -> bool {
-        !self.sealed.is_empty()
+        !self.parked.is_empty()
     }
 
     /// Whether everything gathered has left and is applied.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.builder.is_none() && self.settling.is_empty() && self.sealed.is_empty() && self.sent.is_empty()
+        self.builder.is_none() && self.settling.is_empty() && self.parked.is_empty() && self.sent.is_empty()
     }
 
     /// Everything up to `sequence` is applied: hands over who waited for it.

@@ -92,6 +92,39 @@ impl Broker {
         }
     }
 
+    /// Publishes that waited for their groups for too long are not taken.
+    pub(crate) fn refuse_overdue(&mut self) {
+        let mut told = std::mem::take(&mut self.told);
+        for waits in told.drain(..) {
+            self.not_taken(waits);
+        }
+        self.told = told;
+    }
+
+    #[cold]
+    fn not_taken(&mut self, waits: Waits) {
+        let Waits::Publish { conn, lane, first, last, bytes, spread } = waits else { return };
+        if let Some(connection) = self.door.connections.get_mut(&conn) {
+            connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
+        }
+        if first == 0 {
+            // Who asks for no answers is told that something is lost all the same.
+            let text = format!("the queue's group took nothing for {} ms", self.settings.limits.park_ms_max);
+            return self.refuse(conn, Some(lane), Refusal::Unavailable(text, false));
+        }
+        if !spread {
+            self.counters.rejected += last - first + 1;
+            return self.events.push_back((conn, Event::Rejected(lane, first, last)));
+        }
+        for token in first..=last {
+            // The other groups may have taken it; whatever they say then finds nobody waiting.
+            if self.door.spread.remove(&(conn, lane, token)).is_some() {
+                self.counters.rejected += 1;
+                self.events.push_back((conn, Event::Rejected(lane, token, token)));
+            }
+        }
+    }
+
     /// An applied publish: its bytes no longer count, and its confirm leaves once no group is missing.
     #[inline]
     pub(crate) fn published(&mut self, waits: Waits) {

@@ -3,6 +3,7 @@
 mod disk;
 mod lanes;
 mod node;
+mod parking;
 mod publishing;
 mod queues;
 mod restart;

@@ -25,12 +25,18 @@ pub(super) struct Node {
     now: Now,
     boot: u32,
     groups: u32,
+    limits: Limits,
     connections: u64,
 }
 
 impl Node {
     /// A started node.
     pub(super) fn start(shards: u16, groups: u32) -> Node {
+        Node::with_limits(shards, groups, Limits::default())
+    }
+
+    /// A started node with bounds of its own.
+    pub(super) fn with_limits(shards: u16, groups: u32, limits: Limits) -> Node {
         let mut node = Node {
             brokers: Vec::new(),
             disks: (0..shards).map(|_| MemoryDisk::default()).collect(),
@@ -39,6 +45,7 @@ impl Node {
             now: Now { mono_us: 1_000_000, wall_ms: 1_700_000_000_000 },
             boot: 0,
             groups,
+            limits,
             connections: 0,
         };
         node.boot();
@@ -61,7 +68,7 @@ impl Node {
             boot: self.boot,
             seed: 7,
             segment_bytes: 64 << 10,
-            limits: Limits::default(),
+            limits: self.limits.clone(),
         };
         let guest = User { name: "guest".into(), password_hash: auth::plain(b"guest"), loopback_only: true };
         Broker::open_shard(
@@ -96,6 +103,11 @@ impl Node {
         self.now.mono_us += ms * 1000;
         self.now.wall_ms += ms;
         self.run();
+    }
+
+    /// The clock.
+    pub(super) fn mono_us(&self) -> u64 {
+        self.now.mono_us
     }
 
     fn turn(&mut self) -> bool {
