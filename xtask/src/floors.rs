@@ -12,7 +12,7 @@
 //!  5  shard
 //!  4  broker
 //!  3  replica
-//!  2  commitlog  queue  topology  auth  recordbatch  |  proto-amqp
+//!  2  commitlog  queue  topology  auth  recordbatch  |  proto-amqp  proto-kafka
 //!  1  model
 //!  0  base
 //! ```
@@ -23,7 +23,7 @@ use crate::metadata::{Need, Package};
 use crate::source::code_only;
 use crate::tidy;
 
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: [(&str, u8); 16] = [
     ("base", 0),
     ("model", 1),
     ("commitlog", 2),
@@ -31,6 +31,7 @@ const FLOORS: [(&str, u8); 15] = [
     ("topology", 2),
     ("auth", 2),
     ("proto-amqp", 2),
+    ("proto-kafka", 2),
     ("recordbatch", 2),
     ("replica", 3),
     ("broker", 4),

@@ -1,0 +1,159 @@
+//! Input is cut into frames; each is read, asked about and put in line for its response.
+//!
+//! In: bytes. Out: what arose. Never: looks at a frame that has not come in whole, beyond its size and its kind.
+
+use base::SendBuffer;
+use model::topic::AppendBatch;
+
+use super::pending::{Kind, Pending};
+use super::reply::{Asked, Reply};
+use super::{Due, Session, Stage};
+use crate::wire::api::{self, Api};
+use crate::wire::frame::{self, SIZE_BYTES};
+use crate::wire::{Decoder, Header, Malformed};
+
+/// Requests under way on one connection.
+const UNDER_WAY_MAX: usize = 64;
+/// Bytes of the frames of requests under way beyond which no further one is read.
+const UNDER_WAY_BYTES_MAX: usize = 4 << 20;
+/// What a frame may hold beyond one largest message.
+const FRAME_MARGIN: usize = 1 << 20;
+
+/// What came of decoding, before anything is lent.
+pub(super) enum Turn<'i> {
+    /// A request is due.
+    Due,
+    /// A batch stands in the input: its token, and the batch.
+    Append(u64, AppendBatch<'i>),
+    More,
+    Waiting,
+    End,
+}
+
+/// What is to be done with the frame at the front.
+enum Front {
+    /// It is whole and of this length, its size included.
+    Whole(usize),
+    More,
+    Waiting,
+    /// A question about who is there comes first.
+    Due,
+    Lost,
+}
+
+impl Session {
+    pub(super) fn decode<'i>(&mut self, input: &'i [u8], out: &mut SendBuffer) -> (usize, Turn<'i>) {
+        let mut used = 0;
+        loop {
+            if !self.outbox.is_empty() {
+                return (used, Turn::Due);
+            }
+            let rest = &input[used..];
+            if let Some((taken, token, batch)) = self.next_append(rest) {
+                return (used + taken, Turn::Append(token, batch));
+            }
+            match self.stage {
+                Stage::Ended => return (input.len(), Turn::End),
+                Stage::Ending => return (input.len(), Turn::More),
+                Stage::Admitting | Stage::Entering => return (used, Turn::Waiting),
+                Stage::Fresh | Stage::Open => {}
+            }
+            let length = match self.front(rest, out.len()) {
+                Front::Whole(length) => length,
+                Front::More => return (used, Turn::More),
+                Front::Waiting => return (used, Turn::Waiting),
+                Front::Due => continue,
+                Front::Lost => {
+                    self.end();
+                    continue;
+                }
+            };
+            match self.frame(&rest[SIZE_BYTES..length], out) {
+                Ok(()) if self.appending.is_some() => {}
+                Ok(()) => used += length,
+                Err(Malformed) => self.end(),
+            }
+        }
+    }
+
+    /// Looks at the front of the input as far as it is there.
+    fn front(&mut self, rest: &[u8], unsent: usize) -> Front {
+        let Some(size) = frame::size_of(rest) else { return Front::More };
+        let Ok(size) = usize::try_from(size) else { return Front::Lost };
+        if size > self.limits.message_bytes_max + FRAME_MARGIN {
+            return Front::Lost;
+        }
+        if self.stage == Stage::Fresh && !self.login.is_raw() {
+            let Some(key) = frame::key_of(rest) else { return Front::More };
+            if !matches!(key, api::API_VERSIONS | api::SASL_HANDSHAKE | api::SASL_AUTHENTICATE) {
+                self.stage = Stage::Admitting;
+                self.outbox.push_back(Due::Anonymous);
+                return Front::Due;
+            }
+        }
+        if self.stage == Stage::Fresh && size > self.limits.unauthenticated_bytes_max {
+            return Front::Lost;
+        }
+        if rest.len() < SIZE_BYTES + size {
+            return Front::More;
+        }
+        if self.is_full(size, unsent) { Front::Waiting } else { Front::Whole(SIZE_BYTES + size) }
+    }
+
+    /// Whether what is under way, or not yet sent, must become less before another request is read.
+    fn is_full(&self, size: usize, unsent: usize) -> bool {
+        let is_heavy = self.queue.bytes() + size > UNDER_WAY_BYTES_MAX && !self.queue.is_empty();
+        self.queue.len() >= UNDER_WAY_MAX || is_heavy || unsent > self.limits.send_bytes_max
+    }
+
+    /// Takes in one whole frame, without its size.
+    fn frame(&mut self, bytes: &[u8], out: &mut SendBuffer) -> Result<(), Malformed> {
+        if self.login.is_raw() {
+            return self.raw_token(bytes);
+        }
+        let (header, api, fields) = frame::header_of(bytes)?;
+        let Some(api) = api else { return self.not_understood(header, out) };
+        match api.key {
+            api::PRODUCE => self.produce(api, header, fields, bytes, out),
+            api::FETCH => self.fetch(api, header, fields, bytes.len(), out),
+            api::SASL_AUTHENTICATE => self.authenticate(api, header, fields, out),
+            _ => self.other(api, header, fields, bytes.len(), out),
+        }
+    }
+
+    fn other(
+        &mut self,
+        api: &'static Api,
+        header: Header<'_>,
+        fields: Decoder<'_>,
+        bytes: usize,
+        out: &mut SendBuffer,
+    ) -> Result<(), Malformed> {
+        let mut asked = Asked { version: header.version, client: header.client, node: &self.node, fields };
+        let reply = match api.key {
+            api::SASL_HANDSHAKE => self.login.handshake(&mut asked, self.stage == Stage::Open)?,
+            _ => super::route::reply_to(api.key, &mut asked)?,
+        };
+        self.put_in_line(api, header, reply, bytes, out);
+        Ok(())
+    }
+
+    /// Asks the reply's questions and puts its response in line.
+    pub(super) fn put_in_line(
+        &mut self,
+        api: &'static Api,
+        header: Header<'_>,
+        reply: Reply,
+        bytes: usize,
+        out: &mut SendBuffer,
+    ) {
+        let first = self.queue.tokens(reply.ask.len());
+        let questions = reply.ask.len();
+        self.outbox.extend((first..).zip(reply.ask).map(|(token, request)| Due::Log(token, request)));
+        let kind = Kind::Other(reply.respond);
+        let mut pending = Pending::new(api, header.version, header.correlation, kind, first, questions);
+        pending.bytes = bytes;
+        self.queue.push(pending);
+        self.settle(out);
+    }
+}

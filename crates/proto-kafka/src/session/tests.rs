@@ -1,0 +1,4 @@
+//! The session against the other side of the protocol, as written by others.
+
+mod core;
+mod harness;
