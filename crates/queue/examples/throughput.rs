@@ -13,7 +13,7 @@ use model::{
     ConnId, ConsumerId, EntryBuilder, Index, Lane, OpSequence, OperationKind, Origin, Protocol, QueueId,
     Record, Seq, ShardId,
 };
-use queue::{ConsumerKey, Delivery, GroupMachine, Subscription};
+use queue::{ConsumerKey, Delivery, Fetched, GroupMachine, Subscription};
 
 const QUEUE: QueueId = QueueId(1);
 
@@ -106,7 +106,7 @@ fn keep_up(batch: u64, total: u64, consumers: u32) {
         enqueue.push(start.elapsed().as_nanos());
         let start = Instant::now();
         let state = bench.machine.queue(QUEUE).expect("configured");
-        delivery.fill(state, u64::MAX, &mut |_| Some(append.clone()), &mut out);
+        delivery.fill(state, u64::MAX, &mut |_| Some(Fetched::entry(append.clone())), &mut out);
         let mut handed = 0;
         for handed_out in out.drain(..) {
             handed += handed_out.items.len() as u64;

@@ -13,7 +13,7 @@ use model::{Index, Item, Lane, Seq};
 use crate::bits;
 use crate::consumers::{Consumers, Ring};
 use crate::queue_state::Run;
-use crate::rows::{Rows, Source, Walk};
+use crate::rows::{Fetched, Rows, Source, Walk, Wanted};
 use crate::seq_set::SeqSet;
 use crate::{ConsumerKey, ExclusiveUse, QueueState, Subscription};
 
@@ -288,7 +288,7 @@ impl Delivery {
         &mut self,
         state: &QueueState,
         limit_bytes: u64,
-        source: &mut dyn FnMut(Index) -> Option<Block>,
+        source: &mut dyn FnMut(Wanted) -> Option<Fetched>,
         out: &mut Vec<Handed>,
     ) -> Filled {
         (self.waiting, self.wanted) = (None, None);
@@ -323,8 +323,8 @@ impl Delivery {
     ) -> ControlFlow<Stop> {
         while let Some((run, seq)) = self.first_returned(state) {
             self.taker(turn)?;
-            self.load(state, &run, source)?;
-            let (at, len) = self.locate_returned(&run, seq)?;
+            let found = self.rows.locate(&mut self.walk_returned, (state, &run), seq, source);
+            let (at, len) = found_or_missing(found)?;
             self.returned.remove(0, seq);
             self.held.insert(seq, seq);
             let seen = self.was_seen(seq);
@@ -345,14 +345,6 @@ impl Delivery {
         None
     }
 
-    fn locate_returned(&mut self, run: &Run, seq: u64) -> ControlFlow<Stop, (u32, u32)> {
-        let (block, _) = self.rows.block();
-        match self.walk_returned.locate(block, run, seq) {
-            Some(found) => Continue(found),
-            None => Break(Stop::Missing(Index(run.index))),
-        }
-    }
-
     fn hand_fresh(
         &mut self,
         state: &QueueState,
@@ -366,9 +358,7 @@ impl Delivery {
                 break;
             }
             if start < run.end() {
-                self.taker(turn)?;
-                self.load(state, run, source)?;
-                self.hand_run(state, run, start..run.end().min(bound), turn)?;
+                self.hand_run((state, run), start..run.end().min(bound), source, turn)?;
             }
         }
         Continue(())
@@ -378,12 +368,12 @@ impl Delivery {
         if planted(Bug::DeliverAboveHandedOutBound) { state.next } else { state.handed_out }
     }
 
-    /// Hands out the unsettled messages of `places`, which lie in one run whose block is loaded.
+    /// Hands out the unsettled messages of `places`, which lie in one run.
     fn hand_run(
         &mut self,
-        state: &QueueState,
-        run: &Run,
+        (state, run): (&QueueState, &Run),
         places: std::ops::Range<u64>,
+        source: Source<'_>,
         turn: &mut Turn<'_>,
     ) -> ControlFlow<Stop> {
         let mut seq = places.start;
@@ -391,16 +381,20 @@ impl Delivery {
         let mut walk = self.walk;
         let mut flow = Continue(());
         while seq < places.end {
-            let Some((at, len)) = walk.locate(self.rows.block().0, run, seq) else {
-                flow = Break(Stop::Missing(Index(run.index)));
-                break;
-            };
             if state.is_live_in(run, seq) {
                 flow = self.taker(turn);
                 if flow.is_break() {
                     break;
                 }
-                self.give(turn, self.item(state, seq, at, seq < self.doubtful_below), len);
+                match found_or_missing(self.rows.locate(&mut walk, (state, run), seq, source)) {
+                    Continue((at, len)) => {
+                        self.give(turn, self.item(state, seq, at, seq < self.doubtful_below), len)
+                    }
+                    Break(stop) => {
+                        flow = Break(stop);
+                        break;
+                    }
+                }
             } else {
                 self.hold(held_from, seq);
                 held_from = seq + 1;
@@ -421,13 +415,6 @@ impl Delivery {
     #[inline]
     fn item(&self, state: &QueueState, seq: u64, at: u32, redelivered: bool) -> Item {
         Item { seq: Seq(seq), at, count: state.failures(Seq(seq)), redelivered }
-    }
-
-    fn load(&mut self, state: &QueueState, run: &Run, source: Source<'_>) -> ControlFlow<Stop> {
-        match self.rows.load(state, run, source) {
-            Ok(()) => Continue(()),
-            Err(missing) => Break(Stop::Missing(missing)),
-        }
     }
 
     /// Makes sure that somebody's turn has come.
@@ -502,7 +489,7 @@ impl Delivery {
         state: &QueueState,
         asker: (ConsumerKey, Lane),
         settled: bool,
-        source: &mut dyn FnMut(Index) -> Option<Block>,
+        source: &mut dyn FnMut(Wanted) -> Option<Fetched>,
     ) -> Got {
         (self.waiting, self.wanted) = (None, None);
         let returned = self.first_returned(state);
@@ -540,13 +527,12 @@ impl Delivery {
         returned: bool,
         source: Source<'_>,
     ) -> ControlFlow<Index, (Item, Block, u32)> {
-        if let Err(missing) = self.rows.load(state, run, source) {
-            return Break(missing);
-        }
-        let (block, _) = self.rows.block();
         let walk = if returned { &mut self.walk_returned } else { &mut self.walk };
-        let Some((at, len)) = walk.locate(block, run, seq) else { return Break(Index(run.index)) };
-        let block = block.clone();
+        let (at, len) = match self.rows.locate(walk, (state, run), seq, source) {
+            Ok(found) => found,
+            Err(missing) => return Break(missing),
+        };
+        let block = self.rows.block().0.clone();
         if returned {
             self.returned.remove(0, seq);
         } else {
@@ -555,5 +541,12 @@ impl Delivery {
         self.held.insert(seq, seq);
         let redelivered = if returned { self.was_seen(seq) } else { seq < self.doubtful_below };
         Continue((self.item(state, seq, at, redelivered), block, len))
+    }
+}
+
+fn found_or_missing(found: Result<(u32, u32), Index>) -> ControlFlow<Stop, (u32, u32)> {
+    match found {
+        Ok(found) => Continue(found),
+        Err(missing) => Break(Stop::Missing(missing)),
     }
 }

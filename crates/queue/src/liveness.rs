@@ -48,6 +48,11 @@ impl Liveness {
         self.entries.find(index).is_some()
     }
 
+    /// How much points to an entry; `None` where nothing does.
+    pub(crate) fn count(&self, index: u64) -> Option<u64> {
+        self.entries.find(index).map(|entry| entry.count)
+    }
+
     /// Inclusive ranges of the entries still needed.
     pub(crate) fn ranges(&self) -> Vec<(Index, Index)> {
         let mut ranges: Vec<(Index, Index)> = Vec::new();

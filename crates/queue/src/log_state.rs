@@ -212,6 +212,13 @@ impl LogState {
         self.removed.contains_key(&chunk.first)
     }
 
+    /// How many chunks are the batch whose header begins there: one, as long as no append names a log twice.
+    pub(crate) fn chunks_of(&self, index: Index, at: u32) -> u64 {
+        let Some(first) = self.chunks.partition(|chunk| chunk.index < index.0) else { return 0 };
+        let of_entry = self.chunks.from(first.first).take_while(|chunk| chunk.index == index.0);
+        of_entry.filter(|chunk| chunk.at == at).count() as u64
+    }
+
     pub(crate) fn place_of(&self, chunk: &LogChunk) -> ChunkAt<'_> {
         let parts = self.pieces.get(&chunk.first).filter(|_| chunk.at == IN_PARTS);
         ChunkAt {

@@ -3,6 +3,7 @@
 use base::Block;
 use commitlog::{CommitLog, Lookup};
 use model::{GroupId, Index, OperationKind, QueueId};
+use queue::{Fetched, Wanted};
 
 use super::group::{GroupLog, Loaded};
 use crate::Broker;
@@ -69,7 +70,8 @@ impl Broker {
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
-        let mut source = |index| find(log, loaded, commit_log, id, index);
+        let mut source =
+            |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
         if delivery.waiting_for().is_some() {
             group.reading.insert(queue);

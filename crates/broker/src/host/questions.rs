@@ -1,7 +1,7 @@
 //! Questions about one queue, answered behind the asking shard's earlier writes.
 
 use model::{Entity, GroupId, Lane, OperationKind, QueueId, Refusal, ShardId};
-use queue::{ConsumerKey, ExclusiveUse, Got, Subscription};
+use queue::{ConsumerKey, ExclusiveUse, Fetched, Got, Subscription, Wanted};
 
 use super::HostWaits;
 use super::fill::find;
@@ -85,8 +85,9 @@ impl Broker {
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
-        let got =
-            delivery.get(state, (key, lane), false, &mut |index| find(log, loaded, commit_log, id, index));
+        let mut source =
+            |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
+        let got = delivery.get(state, (key, lane), false, &mut source);
         match got {
             Got::One(handed, remaining) => {
                 self.reply(asked.from, asked.ticket, Answer::Got(Some((handed, remaining))));

@@ -8,7 +8,9 @@ use base::{Block, Pool, Prng};
 
 use super::record;
 use crate::origins::WINDOW;
-use crate::{ConsumerKey, Delivery, Effect, Got, GroupMachine, Handed, QueueState, Subscription};
+use crate::{
+    ConsumerKey, Delivery, Effect, Fetched, Got, GroupMachine, Handed, QueueState, Subscription, Wanted,
+};
 
 const QUEUE: QueueId = QueueId(3);
 const SHARD: u16 = 1;
@@ -60,7 +62,8 @@ impl Fed {
 
     fn fill(&self, delivery: &mut Delivery) -> Vec<Handed> {
         let mut out = Vec::new();
-        let mut source = |index: Index| self.blocks.get(index.0 as usize - 1).cloned();
+        let mut source =
+            |wanted: Wanted| self.blocks.get(wanted.index.0 as usize - 1).cloned().map(Fetched::entry);
         delivery.fill(self.state(), u64::MAX, &mut source, &mut out);
         out
     }
@@ -336,7 +339,8 @@ fn byte_credit_and_the_callers_bound_stop_behind_the_message_that_exceeds_them()
     let row = 25;
     delivery.subscribe(Subscription { bytes: 2 * row + 1, ..consumer(1, None) }).unwrap();
     let mut out = Vec::new();
-    let mut source = |index: Index| fed.blocks.get(index.0 as usize - 1).cloned();
+    let mut source =
+        |wanted: Wanted| fed.blocks.get(wanted.index.0 as usize - 1).cloned().map(Fetched::entry);
     let filled = delivery.fill(fed.state(), 2 * row as u64, &mut source, &mut out);
     assert!(filled.more && filled.bytes == 2 * row as u64);
     let filled = delivery.fill(fed.state(), u64::MAX, &mut source, &mut out);
@@ -355,7 +359,8 @@ fn taking_that_settles_names_ranges_to_settle() {
     let mut delivery = Delivery::new(fed.state(), &Pool::default());
     delivery.subscribe(Subscription { settled: true, ..consumer(1, Some(4)) }).unwrap();
     fed.fill(&mut delivery);
-    let mut source = |index: Index| fed.blocks.get(index.0 as usize - 1).cloned();
+    let mut source =
+        |wanted: Wanted| fed.blocks.get(wanted.index.0 as usize - 1).cloned().map(Fetched::entry);
     let asker = (consumer(0, None).key, Lane(5));
     for expected in [4, 5] {
         match delivery.get(fed.state(), asker, expected == 5, &mut source) {
@@ -377,7 +382,7 @@ fn a_block_that_lacks_a_row_is_asked_for_again_and_nothing_is_skipped() {
     let whole = fed.blocks[1].as_slice();
     let cut = Pool::default().block(&whole[..whole.len() - 30]);
     let mut out = Vec::new();
-    delivery.fill(fed.state(), u64::MAX, &mut |_| Some(cut.clone()), &mut out);
+    delivery.fill(fed.state(), u64::MAX, &mut |_| Some(Fetched::entry(cut.clone())), &mut out);
     assert_eq!(delivery.waiting_for(), Some(Index(2)));
     assert_eq!(places(&out[0]), [0]);
     assert_eq!(fed.fill(&mut delivery).iter().flat_map(places).collect::<Vec<_>>(), [1, 2]);

@@ -10,7 +10,10 @@ use base::{Block, Pool, Prng};
 
 use super::model::{Group, Told};
 use super::record;
-use crate::{ConsumerKey, Delivery, Effect, Filled, Got, GroupMachine, Handed, Subscription, View};
+use crate::{
+    ConsumerKey, Delivery, Effect, Fetched, Filled, Got, GroupMachine, Handed, LivePiece, Subscription, View,
+    Wanted,
+};
 
 const QUEUES: u64 = 4;
 const PLENTY: i64 = 1 << 40;
@@ -38,6 +41,31 @@ struct Served {
     exclusive: bool,
 }
 
+/// An entry as it came, or what was needed of it when it was moved.
+enum Stored {
+    Whole(Block),
+    Pieces(Vec<(LivePiece, Block, u32)>),
+}
+
+impl Stored {
+    /// What somebody who moves entries answers to a queue.
+    fn fetch(&self, queue: u64, wanted: Wanted) -> Fetched {
+        let pieces = match self {
+            Stored::Whole(block) => return Fetched::entry(block.clone()),
+            Stored::Pieces(pieces) => pieces,
+        };
+        let of = |log: u64| {
+            let named = pieces.iter().filter(move |(piece, ..)| (piece.log.0, piece.at) == (log, wanted.at));
+            named
+                .filter(|(piece, ..)| piece.ordinal <= wanted.ordinal)
+                .max_by_key(|(piece, ..)| piece.ordinal)
+        };
+        let (piece, block, start) = of(queue).or_else(|| of(0)).expect("what is needed was named");
+        let LivePiece { ordinal, length, start: entry_at, .. } = *piece;
+        Fetched { block: block.clone(), entry_at, start: *start, ordinal, length }
+    }
+}
+
 struct World {
     prng: Prng,
     pool: Pool,
@@ -45,7 +73,7 @@ struct World {
     replica: GroupMachine,
     group: Group,
     index: u64,
-    entries: BTreeMap<u64, Block>,
+    entries: BTreeMap<u64, Stored>,
     sent: Vec<Block>,
     origins: Vec<(Origin, u64)>,
     served: BTreeMap<u64, Served>,
@@ -122,7 +150,7 @@ impl World {
     fn apply(&mut self, block: Block) {
         self.index += 1 + self.prng.below(2);
         let index = self.index;
-        self.entries.insert(index, block.clone());
+        self.entries.insert(index, Stored::Whole(block.clone()));
         let (mut effects, mut other) = (Vec::new(), Vec::new());
         let before = self.machine.time_ms();
         self.machine.apply(Index(index), block.as_slice(), &mut effects).unwrap();
@@ -217,7 +245,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.prng.below(100) {
+        match self.prng.below(102) {
             0..5 => self.configure(),
             5..30 => self.append(),
             30..35 => self.append_parts(),
@@ -234,7 +262,34 @@ impl World {
             90..94 => self.get(),
             94..96 => self.restart(),
             96..98 => self.replace_replica(),
-            _ => self.freeze_or_thaw(),
+            98..100 => self.freeze_or_thaw(),
+            _ => self.move_entries(),
+        }
+    }
+
+    /// Keeps of some entries only what is needed.
+    fn move_entries(&mut self) {
+        for (index, stored) in &mut self.entries {
+            let Stored::Whole(entry) = stored else { continue };
+            if self.prng.chance(1, 2) {
+                continue;
+            }
+            let mut pieces = Vec::new();
+            self.machine.live_pieces(Index(*index), entry.as_slice(), &mut pieces);
+            let mut keys: Vec<_> = pieces.iter().map(|piece| (piece.log, piece.at, piece.ordinal)).collect();
+            keys.sort_unstable();
+            assert!(keys.windows(2).all(|two| two[0] < two[1]), "pieces can be told apart");
+            let mut moved = Vec::new();
+            for piece in pieces {
+                let mut bytes = vec![0xee; self.prng.below(9) as usize];
+                let start = bytes.len() as u32;
+                let end = (piece.start + piece.length) as usize;
+                assert!(piece.length > 0);
+                bytes.extend_from_slice(&entry.as_slice()[piece.start as usize..end]);
+                bytes.resize(bytes.len() + self.prng.below(3) as usize, 0xee);
+                moved.push((piece, self.pool.block(&bytes), start));
+            }
+            *stored = Stored::Pieces(moved);
         }
     }
 
@@ -444,9 +499,9 @@ impl World {
         let missing = self.prng.chance(1, 5).then(|| self.prng.below(self.index + 1));
         let mut out = Vec::new();
         let state = self.machine.queue(QueueId(id)).unwrap();
-        let mut source = |index: Index| {
-            let block = self.entries.get(&index.0).expect("only needed entries are asked for");
-            (missing != Some(index.0)).then(|| block.clone())
+        let mut source = |wanted: Wanted| {
+            let stored = self.entries.get(&wanted.index.0).expect("only needed entries are asked for");
+            (missing != Some(wanted.index.0)).then(|| stored.fetch(id, wanted))
         };
         let filled = served.delivery.fill(state, limit, &mut source, &mut out);
         self.check_filled(id, &mut served, filled, limit, &out);
@@ -531,9 +586,9 @@ impl World {
         let key = ConsumerKey { shard: ShardId(0), conn: ConnId(7), consumer: ConsumerId(0) };
         let missing = self.prng.chance(1, 5).then(|| self.prng.below(self.index + 1));
         let state = self.machine.queue(QueueId(id)).unwrap();
-        let mut source = |index: Index| {
-            let block = self.entries.get(&index.0).expect("only needed entries are asked for");
-            (missing != Some(index.0)).then(|| block.clone())
+        let mut source = |wanted: Wanted| {
+            let stored = self.entries.get(&wanted.index.0).expect("only needed entries are asked for");
+            (missing != Some(wanted.index.0)).then(|| stored.fetch(id, wanted))
         };
         let got = served.delivery.get(state, (key, Lane(1)), false, &mut source);
         let queue = &self.group.queues[&id];
