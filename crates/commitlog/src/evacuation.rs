@@ -23,7 +23,7 @@ use crate::runs::Run;
 use crate::segment::{Segment, State};
 
 /// Bytes read at once, unless one entry is larger.
-const WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 /// Entries shown to the owner at once.
 const WINDOW_ENTRIES: usize = 128;
 /// Bytes that nobody wants between two entries of a window.
@@ -33,14 +33,16 @@ const BATCH_MAX: u64 = 64 << 20;
 /// Entries of a batch, which leave the ring at once.
 const BATCH_ENTRIES: usize = 32 << 10;
 /// A batch with fewer bytes goes on with the next segment, up to so many.
-const BATCH_ENOUGH: u64 = 8 << 20;
+const BATCH_ENOUGH: u64 = if cfg!(test) { 32 << 10 } else { 8 << 20 };
 const BATCH_SEGMENTS: usize = 8;
 /// Bytes assembled at once.
 const SLICE: usize = 2 << 20;
 /// Calls of [`CommitLog::work`] before something that failed is tried again.
-const PAUSE: u32 = 1000;
+const PAUSE: u32 = if cfg!(test) { 20 } else { 1000 };
 /// The least average of payloads and pieces in a segment that is adopted.
-const ADOPT_MIN: u64 = 32 << 10;
+const ADOPT_MIN: u64 = if cfg!(test) { 1 << 10 } else { 32 << 10 };
+/// The least share of its segment that they take, in percent.
+const ADOPT_PERCENT: u64 = if cfg!(test) { 40 } else { 90 };
 
 /// Bytes of an entry that are still needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -487,5 +489,5 @@ impl CommitLog {
 
 /// Whether so many bytes in so many pieces are almost all of a segment, and large.
 fn is_worth_adopting(bytes: u64, pieces: u64, segment: u64) -> bool {
-    bytes >= segment / 10 * 9 && bytes >= pieces * ADOPT_MIN
+    bytes >= segment / 100 * ADOPT_PERCENT && bytes >= pieces * ADOPT_MIN
 }

@@ -70,7 +70,7 @@ impl CommitLog {
         for (id, group) in &mut self.groups {
             let newest = group.saved.map_or(0, |(flush, _)| flush).max(group.saved_durable);
             if group.needs_saved_from() != u64::MAX && newest < young && group.removed == 0 {
-                let head = flush.push(hard_state_frame(*id, group.hard_state));
+                let head = flush.push(hard_state_frame(*id, group.hard_state_in(flush.number)));
                 group.saved = Some((flush.number, head));
             }
         }

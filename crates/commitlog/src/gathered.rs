@@ -45,7 +45,8 @@ pub(crate) struct Gathered {
 }
 
 fn widen(range: &mut Option<(Index, Index)>, index: Index) {
-    *range = Some((range.map_or(index, |(first, _)| first), index));
+    let (first, last) = range.unwrap_or((index, index));
+    *range = Some((first.min(index), last.max(index)));
 }
 
 impl Gathered {

@@ -56,6 +56,9 @@ pub(crate) struct Cut {
     by: u64,
 }
 
+/// Ranges of indexes, inclusive.
+pub(crate) type Ranges<'a> = &'a [(Index, Index)];
+
 /// One group.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
@@ -105,6 +108,13 @@ impl Group {
     pub fn at_mut(&mut self, index: Index) -> Option<&mut At> {
         let place = index.0.checked_sub(self.index.0 + 1)?;
         self.entries.get_mut(place as usize)
+    }
+
+    /// The hard state as a frame of that flush may have it: a commit index must not speak for entries that come
+    /// later, where a restart would take it for that of others with the same index, which they cut.
+    pub fn hard_state_in(&self, flush: u64) -> HardState {
+        let here = self.entries.partition_point(|at| at.flush <= flush) as u64;
+        HardState { commit: self.hard_state.commit.min(Index(self.index.0 + here)), ..self.hard_state }
     }
 
     /// Adds an entry, cutting what is at or above its index; returns the last index that was cut. Flushes up to
@@ -182,7 +192,7 @@ impl Group {
     pub fn advance(
         &mut self,
         (index, term): (Index, Term),
-        (ranges, moved): (&[(Index, Index)], &[(Index, Index)]),
+        (ranges, moved): (Ranges<'_>, Ranges<'_>),
         jump: bool,
         mut change: impl FnMut(&At, bool),
     ) {
@@ -202,12 +212,7 @@ impl Group {
 
     /// The entries of `ranges` at or below `index` that are in the ring, with where they stand; all others are in
     /// `moved`.
-    pub fn held(
-        &self,
-        index: Index,
-        ranges: &[(Index, Index)],
-        moved: &[(Index, Index)],
-    ) -> Vec<(Index, At)> {
+    pub fn held(&self, index: Index, ranges: Ranges<'_>, moved: Ranges<'_>) -> Vec<(Index, At)> {
         let mut held = Vec::new();
         for (first, last) in ranges.iter().copied() {
             assert!(first <= last && last <= index, "kept ranges are at or below the checkpoint");

@@ -294,15 +294,15 @@ impl CommitLog {
         let only_commit = ballot == (state.hard_state.term, state.hard_state.vote);
         let commit = hard_state.commit.max(state.hard_state.commit);
         state.hard_state = HardState { commit, ..hard_state };
-        let frame = hard_state_frame(group, state.hard_state);
         if let Some((number, head)) = state.saved
             && let Some(open) = self.open.iter_mut().find(|open| open.number == number)
         {
-            open.rewrite(head, &frame);
+            open.rewrite(head, &hard_state_frame(group, state.hard_state_in(number)));
             return FlushId(number);
         }
         let open = self.open.back_mut().expect("a flush is always open");
         if !only_commit {
+            let frame = hard_state_frame(group, state.hard_state_in(open.number));
             state.saved = Some((open.number, open.push(frame)));
         }
         FlushId(open.number)

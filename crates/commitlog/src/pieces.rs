@@ -65,6 +65,7 @@ pub(crate) struct Reading {
     identity: Identity,
     file: FileName,
     row: BlockRow,
+    is_ahead: bool,
 }
 
 /// A question that waits for a block.
@@ -82,7 +83,8 @@ pub(crate) type Waiting = BTreeMap<BlockKey, Vec<Wanted>>;
 
 impl Reading {
     fn new(run: &Run, block: usize) -> Reading {
-        Reading { identity: run.identity, file: run.data.clone(), row: run.blocks[block] }
+        let row = run.blocks[block];
+        Reading { identity: run.identity, file: run.data.clone(), row, is_ahead: false }
     }
 
     fn key(&self) -> BlockKey {
@@ -190,6 +192,10 @@ impl CommitLog {
         bytes == 0 || bytes + reading.range().1 <= self.config.read_bytes_max
     }
 
+    fn bytes_of(&mut self, reading: &Reading) -> &mut usize {
+        if reading.is_ahead { &mut self.reads.ahead_bytes } else { &mut self.reads.bytes }
+    }
+
     fn read_ahead(&mut self, ahead: Vec<Reading>) {
         let bytes: usize = ahead.iter().map(|reading| reading.range().1).sum();
         if 2 * bytes > self.blocks.bytes_max() {
@@ -198,15 +204,16 @@ impl CommitLog {
         for reading in ahead {
             let key = reading.key();
             let known = self.blocks.get(key).is_some() || self.reads.blocks.contains_key(&key);
-            if !known && self.has_room(&reading) {
-                self.read_block(reading, Vec::new());
+            let bytes = self.reads.ahead_bytes + reading.range().1;
+            if !known && bytes <= self.config.read_bytes_max {
+                self.read_block(Reading { is_ahead: true, ..reading }, Vec::new());
             }
         }
     }
 
     fn read_block(&mut self, reading: Reading, waiting: Vec<Wanted>) {
         let (start, bytes) = reading.range();
-        self.reads.bytes += bytes;
+        *self.bytes_of(&reading) += bytes;
         self.stats.reads += 1;
         self.reads.blocks.insert(reading.key(), waiting);
         let (file, offset) = (reading.file.clone(), u64::from(start));
@@ -214,7 +221,7 @@ impl CommitLog {
     }
 
     pub(crate) fn block_read(&mut self, reading: Reading, result: Result<Block, String>) {
-        self.reads.bytes -= reading.range().1;
+        *self.bytes_of(&reading) -= reading.range().1;
         let waiting = self.reads.blocks.remove(&reading.key()).unwrap_or_default();
         let (file, offset) = (&reading.file, reading.row.offset);
         let damaged = || format!("damaged: the block in {file} at byte {offset} does not match its checksum");

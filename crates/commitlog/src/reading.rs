@@ -32,6 +32,9 @@ pub enum Lookup {
 pub(crate) struct Reads {
     wanted: BTreeSet<(GroupId, Index)>,
     pub bytes: usize,
+    /// Bytes of blocks that nobody waited for when they were asked for; bounded like the others, and apart: their
+    /// arrival is no event, so that nobody may wait for it.
+    pub ahead_bytes: usize,
     /// Blocks of runs, with who waits for them.
     pub blocks: Waiting,
     /// What [`CommitLog::load`] read last: generation, offset, bytes.

@@ -44,7 +44,7 @@ const COUNT: usize = 4;
 /// No slot: the blocks are in the run's own file.
 pub(crate) const OWN_FILE: u32 = u32::MAX;
 /// Bytes of a block, unless a single piece is larger.
-pub(crate) const BLOCK_MAX: usize = 64 << 10;
+pub(crate) const BLOCK_MAX: usize = if cfg!(test) { 2 << 10 } else { 64 << 10 };
 
 /// What tells pieces apart, in the order in which they are stored.
 pub(crate) type Key = (QueueId, Index, u32, u32);

@@ -2,6 +2,7 @@
 
 mod cases;
 mod model;
+mod pieces;
 #[cfg(planted)]
 mod planted;
 mod random;

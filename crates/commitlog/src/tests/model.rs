@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base::{Pool, Prng};
-use model::{GroupId, Index, ShardId, Term};
+use model::{GroupId, Index, QueueId, ShardId, Term};
 
+use super::pieces::{self, Row};
 use super::virtual_disk::{VirtualDisk, file_of};
 use crate::disk::DiskOp;
-use crate::{CommitLog, Config, FlushId, HardState, LogEvent, Lookup, OpenError, RecoveredGroup};
+use crate::{CommitLog, Config, FlushId, HardState, Location, LogEvent, Lookup, OpenError};
+use crate::{Piece, PieceLookup, RecoveredGroup};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
@@ -59,6 +61,10 @@ struct GroupModel {
     checkpoints: VecDeque<Snapshot>,
     /// The flush that removes the group.
     removed: Option<u64>,
+    /// Rows of entries at or below a durable checkpoint that nobody needs any more.
+    dead: BTreeSet<(u64, u32)>,
+    /// A checkpoint became durable, and its dead blocks are not dropped yet.
+    to_trim: bool,
 }
 
 /// How a run is mixed.
@@ -68,6 +74,8 @@ pub struct Mix {
     pub crashes: bool,
     pub failures: bool,
     pub flips: bool,
+    /// Old segments are evacuated.
+    pub evacuates: bool,
 }
 
 pub struct Driver {
@@ -78,12 +86,18 @@ pub struct Driver {
     groups: BTreeMap<u32, GroupModel>,
     durable: u64,
     loading: BTreeSet<(u32, u64)>,
+    loading_pieces: BTreeMap<(u32, u64, u64, u32), Row>,
+    evacuates: bool,
     failed: bool,
     stamp: u64,
     pub reused: u64,
     pub damage_found: u64,
     pub torn: u64,
     pub reads: u64,
+    pub pieces_read: u64,
+    pub evacuated: u64,
+    pub adopted: u64,
+    pub punched: u64,
 }
 
 pub fn small_config() -> Config {
@@ -92,6 +106,7 @@ pub fn small_config() -> Config {
         cache_bytes_max: 16 << 10,
         read_bytes_max: 64 << 10,
         flush_bytes_max: 48 << 10,
+        ring_bytes_max: 0,
         ..Config::new(ShardId(0), Pool::default())
     }
 }
@@ -111,16 +126,24 @@ impl Driver {
             groups,
             durable: 0,
             loading: BTreeSet::new(),
+            loading_pieces: BTreeMap::new(),
+            evacuates: false,
             failed: false,
             stamp: 0,
             reused: 0,
             damage_found: 0,
             torn: 0,
             reads: 0,
+            pieces_read: 0,
+            evacuated: 0,
+            adopted: 0,
+            punched: 0,
         }
     }
 
     pub fn run(&mut self, mix: Mix) {
+        self.evacuates = mix.evacuates;
+        self.enable();
         for _ in 0..mix.steps {
             match self.prng.below(100) {
                 0..25 => self.append(),
@@ -130,11 +153,19 @@ impl Driver {
                 50..53 => self.checkpoint_any(),
                 53..58 => self.checkpoint_wanted(),
                 58..63 => self.read(),
-                63..64 if mix.crashes => self.crash(mix.flips),
+                63..64 if mix.crashes => {
+                    if !mix.evacuates || self.prng.chance(1, 3) {
+                        self.crash(mix.flips);
+                    }
+                }
                 64..65 if mix.failures => self.fail(),
-                65..66 => self.jump_or_remove(),
+                65..66 if !mix.evacuates || self.prng.chance(1, 8) => self.jump_or_remove(),
+                66..69 if mix.evacuates => self.settle_rows(),
+                69..72 if mix.evacuates => self.trim(),
+                72..73 if mix.evacuates && mix.failures => self.fail_run(),
                 _ => self.complete(),
             }
+            let _ = self.log.work();
             self.collect();
         }
         self.crash(mix.flips);
@@ -249,7 +280,7 @@ impl Driver {
         let (prng, model) = (&mut self.prng, self.groups.get_mut(&group).unwrap());
         let before = model.checkpoints.back().unwrap_or(&model.checkpoint).clone();
         let index = model.commit - prng.below((model.commit - before.index).min(3) + 1);
-        let keep = *prng.pick(&[0, 0, 1, 8]);
+        let keep = *prng.pick(if self.evacuates { &[2, 7, 9, 10] } else { &[0, 0, 1, 8] });
         let mut kept = BTreeSet::new();
         for held in model.now.log.keys().take_while(|held| **held <= index) {
             if (*held > before.index || before.kept.contains(held)) && prng.chance(keep, 10) {
@@ -293,8 +324,15 @@ impl Driver {
         if model.removed.is_some() {
             return;
         }
-        let index = 1 + self.prng.below(model.now.last(model.checkpoint.index) + 1);
+        let mut index = 1 + self.prng.below(model.now.last(model.checkpoint.index) + 1);
+        if self.evacuates && self.prng.chance(1, 2) {
+            let kept = model.now.log.keys().find(|kept| **kept >= index / 2);
+            index = kept.copied().unwrap_or(index);
+        }
         let expected = model.now.log.get(&index);
+        if self.log.location(GroupId(group), Index(index)) == Location::Runs {
+            return self.read_row(group, index);
+        }
         match self.log.read(GroupId(group), Index(index)) {
             Lookup::Ready(block) => {
                 // A released or forgotten entry may linger in memory; a wrong one never.
@@ -306,7 +344,7 @@ impl Driver {
                 assert!(expected.is_some());
                 self.loading.insert((group, index));
             }
-            Lookup::OverBudget => assert!(!self.loading.is_empty()),
+            Lookup::OverBudget => assert!(!self.loading.is_empty() || !self.loading_pieces.is_empty()),
             Lookup::Gone => assert!(expected.is_none(), "group {group} entry {index} is gone"),
         }
     }
@@ -323,7 +361,9 @@ impl Driver {
 
     fn fail(&mut self) {
         self.take_ops();
-        let writes = |op: &DiskOp| matches!(op, DiskOp::Write { .. } | DiskOp::Put { .. });
+        let writes = |op: &DiskOp| {
+            matches!(op, DiskOp::Write { .. } | DiskOp::Put { .. }) && !pieces::is_of_runs(file_of(op))
+        };
         let Some(place) = self.disk.under_way.iter().position(writes) else { return };
         if let Some(done) = self.disk.fail(place, &mut self.prng) {
             self.log.completed(done);
@@ -358,9 +398,13 @@ impl Driver {
                     let done = model.checkpoints.pop_front().unwrap();
                     assert_eq!(done.index, index.0);
                     model.checkpointed(done);
+                    model.to_trim = true;
                 }
                 LogEvent::Failed(_) => assert!(self.failed),
-                other => unreachable!("{other:?}"),
+                LogEvent::Evacuating { group, index, entry } => self.evacuating(group.0, index.0, &entry),
+                LogEvent::LoadedPiece { group, log, index, at, piece } => {
+                    self.loaded_piece((group.0, log.0, index.0, at), piece);
+                }
             }
         }
     }
@@ -389,15 +433,21 @@ impl Driver {
 
     fn crash(&mut self, flips: bool) {
         self.take_ops();
-        self.reused += self.log.stats().segments_reused;
+        let stats = self.log.stats();
+        self.reused += stats.segments_reused;
+        self.evacuated += stats.evacuated_segments;
+        self.adopted += stats.adopted_segments;
+        self.punched += stats.punched_bytes;
         self.disk.crash(&mut self.prng);
         if flips && self.prng.chance(1, 2) {
             self.flip();
         }
         let (log, recovered) = CommitLog::open(self.config.clone(), &self.disk).unwrap();
         self.log = log;
-        self.check(&recovered, false);
         self.loading.clear();
+        self.loading_pieces.clear();
+        self.check(&recovered, false);
+        self.enable();
         self.failed = false;
     }
 
@@ -452,6 +502,7 @@ impl Driver {
             _ => panic!("{without:?}, {with:?}"),
         };
         self.torn += u64::from(landed == self.durable && next.is_some());
+        let mut in_runs = Vec::new();
         for (group, model) in &mut self.groups {
             let found = recovered.iter().find(|found| found.group.0 == *group);
             model.adopt(found, landed);
@@ -460,6 +511,10 @@ impl Driver {
             }
             let held: Vec<u64> = model.now.log.keys().copied().collect();
             for index in held {
+                if self.log.location(GroupId(*group), Index(index)) == Location::Runs {
+                    in_runs.push((*group, index));
+                    continue;
+                }
                 let loaded = self.log.load(&self.disk, GroupId(*group), Index(index));
                 match loaded {
                     Ok(block) => assert_eq!(block.as_slice(), model.now.log[&index].1),
@@ -468,7 +523,108 @@ impl Driver {
                 }
             }
         }
+        for (group, index) in in_runs {
+            self.check_rows(group, index, damaged);
+        }
         self.durable = landed;
+    }
+
+    fn enable(&mut self) {
+        if self.evacuates {
+            self.log.enable_evacuation();
+        }
+    }
+
+    /// Some row of an old entry is needed no more.
+    fn settle_rows(&mut self) {
+        let group = self.group();
+        let model = self.groups.get_mut(&group).unwrap();
+        for _ in 0..4 {
+            let below = self.prng.below(model.checkpoint.index + 1);
+            if let Some((index, _)) = model.now.log.range(below..=model.checkpoint.index).next() {
+                model.dead.insert((*index, self.prng.below(3) as u32));
+            }
+        }
+    }
+
+    fn trim(&mut self) {
+        let Some((group, model)) = self.groups.iter_mut().find(|(_, model)| model.to_trim) else { return };
+        let model_now = &*model;
+        let live = &mut |log: QueueId, first: Index, last: Index| {
+            let kept = model_now.checkpoint.kept.range(first.0..=last.0);
+            kept.into_iter().any(|index| model_now.rows(*index).iter().any(|row| row.log == log))
+        };
+        if model_now.removed.is_some() || !self.log.trim(GroupId(*group), live) {
+            model.to_trim = false;
+        }
+    }
+
+    /// What is written for runs fails, and everything goes on.
+    fn fail_run(&mut self) {
+        self.take_ops();
+        let of_runs = |op: &DiskOp| matches!(op, DiskOp::Put { file, .. } if pieces::is_of_runs(file));
+        let Some(place) = self.disk.under_way.iter().position(of_runs) else { return };
+        if let Some(done) = self.disk.fail(place, &mut self.prng) {
+            self.log.completed(done);
+        }
+    }
+
+    fn evacuating(&mut self, group: u32, index: u64, entry: &base::Block) {
+        let model = &self.groups[&group];
+        let Some((_, payload)) = model.now.log.get(&index) else {
+            return self.log.evacuate(GroupId(group), Index(index), &[]);
+        };
+        assert_eq!(entry.as_slice(), payload);
+        let plan = pieces::plan(&model.rows(index));
+        self.log.evacuate(GroupId(group), Index(index), &plan);
+    }
+
+    fn read_row(&mut self, group: u32, index: u64) {
+        let model = &self.groups[&group];
+        let rows = if model.now.log.contains_key(&index) { model.rows(index) } else { Vec::new() };
+        if rows.is_empty() {
+            return;
+        }
+        let row = *self.prng.pick(&rows);
+        match row.ask(&mut self.log, group) {
+            PieceLookup::Ready(piece) => self.check_row(group, &row, &piece),
+            PieceLookup::Pending => {
+                self.loading_pieces.entry((group, row.asked().0, index, row.at)).or_insert(row);
+            }
+            PieceLookup::OverBudget => {
+                assert!(!self.loading.is_empty() || !self.loading_pieces.is_empty());
+            }
+            PieceLookup::Gone => panic!("group {group} {row:?} is gone"),
+        }
+    }
+
+    fn loaded_piece(&mut self, key: (u32, u64, u64, u32), piece: Result<Piece, String>) {
+        // Another row of the same piece may have been asked for meanwhile.
+        let Some(row) = self.loading_pieces.remove(&key) else { return };
+        self.pieces_read += 1;
+        let model = &self.groups[&key.0];
+        if model.removed.is_none()
+            && model.checkpoint.kept.contains(&key.2)
+            && model.rows(key.2).contains(&row)
+        {
+            let piece = piece.unwrap_or_else(|why| panic!("group {} {row:?}: {why}", key.0));
+            self.check_row(key.0, &row, &piece);
+        }
+    }
+
+    fn check_row(&self, group: u32, row: &Row, piece: &Piece) {
+        let payload = &self.groups[&group].now.log[&row.index].1;
+        row.check(payload, piece);
+    }
+
+    /// All rows of an entry that is in runs, read at once.
+    fn check_rows(&mut self, group: u32, index: u64, damaged: bool) {
+        for row in self.groups[&group].rows(index) {
+            match pieces::fetch(&mut self.log, &mut self.disk, group, &row) {
+                Ok(piece) => self.check_row(group, &row, &piece),
+                Err(why) => assert!(damaged, "group {group} {row:?}: {why}"),
+            }
+        }
     }
 
     fn matches(&self, recovered: &[RecoveredGroup], flush: u64) -> Result<(), String> {
@@ -486,6 +642,13 @@ impl Driver {
 }
 
 impl GroupModel {
+    /// The rows of an entry that are still needed.
+    fn rows(&self, index: u64) -> Vec<Row> {
+        let Some((_, payload)) = self.now.log.get(&index) else { return Vec::new() };
+        let rows = pieces::rows(index, payload.len()).into_iter();
+        rows.filter(|(number, _)| !self.dead.contains(&(index, *number))).map(|(_, row)| row).collect()
+    }
+
     fn checkpointed(&mut self, done: Snapshot) {
         let keep = |index: &u64| *index > done.index || done.kept.contains(index);
         self.now.log.retain(|index, _| keep(index));
@@ -548,6 +711,8 @@ impl GroupModel {
         }
         let commit = found.hard_state.commit.0;
         let known = self.commit.max(snapshot.index);
+        let last = found.entries.last().map_or(snapshot.index, |(index, _)| index.0);
+        let known = known.min(last);
         if commit < snapshot.index || commit > known {
             return Err(format!("commit {commit} instead of {}..={known}", snapshot.index));
         }

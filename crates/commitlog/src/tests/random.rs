@@ -2,9 +2,13 @@
 
 use super::model::{Driver, Mix};
 
-pub const CRASHES: Mix = Mix { steps: 600, crashes: true, failures: false, flips: false };
-pub const FAILURES: Mix = Mix { steps: 300, crashes: true, failures: true, flips: false };
-pub const FLIPS: Mix = Mix { steps: 400, crashes: true, failures: false, flips: true };
+pub const CRASHES: Mix = Mix { steps: 600, crashes: true, failures: false, flips: false, evacuates: false };
+pub const FAILURES: Mix = Mix { steps: 300, crashes: true, failures: true, flips: false, evacuates: false };
+pub const FLIPS: Mix = Mix { steps: 400, crashes: true, failures: false, flips: true, evacuates: false };
+
+pub const MOVES: Mix = Mix { steps: 2000, crashes: true, failures: false, flips: false, evacuates: true };
+pub const MOVES_FAIL: Mix = Mix { failures: true, ..MOVES };
+pub const MOVES_FLIP: Mix = Mix { flips: true, ..MOVES };
 
 fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
     let mut sum = Driver::new(0);
@@ -19,6 +23,10 @@ fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
         sum.damage_found += driver.damage_found;
         sum.torn += driver.torn;
         sum.reads += driver.reads;
+        sum.pieces_read += driver.pieces_read;
+        sum.evacuated += driver.evacuated;
+        sum.adopted += driver.adopted;
+        sum.punched += driver.punched;
     }
     sum
 }
@@ -42,10 +50,33 @@ fn a_flipped_bit_is_reported_or_harmless() {
 }
 
 #[test]
+fn what_left_the_ring_is_read_from_runs_whatever_happens_on_the_way() {
+    let sum = run(30_000..30_120, MOVES);
+    eprintln!("{} {} {} {}", sum.evacuated, sum.adopted, sum.punched, sum.pieces_read);
+    assert!(sum.evacuated > 300 && sum.adopted > 10, "{} evacuated, {} adopted", sum.evacuated, sum.adopted);
+    assert!(sum.punched > 100_000 && sum.pieces_read > 300, "{} {}", sum.punched, sum.pieces_read);
+}
+
+#[test]
+fn evacuation_that_fails_is_tried_again_and_poisons_nothing() {
+    let sum = run(40_000..40_080, MOVES_FAIL);
+    assert!(sum.evacuated > 100, "{} evacuated", sum.evacuated);
+}
+
+#[test]
+fn a_flipped_bit_of_a_run_is_reported_or_harmless() {
+    let sum = run(50_000..50_080, MOVES_FLIP);
+    assert!(sum.damage_found > 100 && sum.evacuated > 100, "{} {}", sum.damage_found, sum.evacuated);
+}
+
+#[test]
 #[ignore = "takes minutes; for changes of recovery and of the law of reuse"]
 fn many_more_seeds() {
     run(300_000..310_000, FLIPS);
     run(400_000..400_300, Mix { steps: 10_000, ..FLIPS });
     run(100_000..120_000, CRASHES);
     run(200_000..210_000, FAILURES);
+    run(500_000..502_000, MOVES);
+    run(600_000..602_000, MOVES_FAIL);
+    run(700_000..702_000, MOVES_FLIP);
 }

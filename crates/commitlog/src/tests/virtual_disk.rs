@@ -157,6 +157,7 @@ impl VirtualDisk {
                     self.files.remove(&*file);
                 }
             }
+            DiskOp::Put { .. } | DiskOp::Punch { .. } if prng.chance(1, 3) => drop(self.apply(op)),
             DiskOp::Put { .. } | DiskOp::Read { .. } | DiskOp::Punch { .. } => {}
         }
     }
