@@ -1,6 +1,11 @@
 //! Refusals become reply codes and texts, and errors of the protocol itself are named: one [`Fault`] for both.
 //!
-//! Codes and texts are RabbitMQ's, because clients and their users branch on both.
+//! Codes and texts are RabbitMQ's, because clients and their users branch on both. `properties` maps property blocks
+//! for readers of other protocols.
+
+mod properties;
+
+pub use properties::{read_properties, write_properties};
 
 use model::{Entity, Refusal};
 

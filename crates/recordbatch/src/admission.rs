@@ -6,7 +6,8 @@
 //! In: the bytes of one batch. Out: what the log needs to know of it, or why it is refused. Never: allocates.
 
 use base::crc32c;
-use model::LogRefusal;
+use model::batch::{self, Encoding, Producer, Summary};
+use model::{LogRefusal, Protocol};
 
 use crate::compression::Codec;
 use crate::error::BatchError;
@@ -26,8 +27,39 @@ pub struct Checked {
     pub timestamp_max: i64,
     /// Bytes of the largest record; of the whole batch where it is compressed.
     pub largest: usize,
+    /// How many records have a key; unknown where it is compressed.
+    pub keyed: Option<u32>,
+}
+
+impl Checked {
     /// Whether every record has a key; unknown where it is compressed.
-    pub is_keyed: Option<bool>,
+    pub fn is_keyed(&self) -> Option<bool> {
+        self.keyed.map(|keyed| i64::from(keyed) == i64::from(self.header.count))
+    }
+
+    /// The summary that our own header of this batch is written from. Where it is compressed it counts as keyless.
+    pub fn summary(&self, ingest_ms: i64) -> Summary {
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        let producer = self.header.producer().is_some().then_some(Producer {
+            id: self.header.producer_id,
+            epoch: self.header.producer_epoch,
+            base_sequence: self.header.base_sequence,
+        });
+        Summary {
+            encoding: Encoding::KafkaV2,
+            flags: flag(self.header.is_log_time(), batch::LOG_APPEND_TIME)
+                | flag(self.keyed.is_some_and(|keyed| keyed > 0), batch::KEYED)
+                | flag(self.codec != Codec::None, batch::COMPRESSED)
+                | flag(producer.is_some(), batch::IDEMPOTENT),
+            count: self.header.count as u32,
+            span: self.header.span() as u32,
+            timestamp_min: self.timestamp_min,
+            timestamp_max: self.timestamp_max,
+            largest: u32::try_from(self.largest).unwrap_or(u32::MAX),
+            producer,
+            ..Summary::new(Protocol::Kafka, ingest_ms)
+        }
+    }
 }
 
 /// Checks one batch of a client; `bytes` is that batch and nothing else.
@@ -51,11 +83,19 @@ fn checked(bytes: &[u8]) -> Result<Checked, BatchError> {
         _ => Ok(Checked {
             header,
             codec,
-            timestamp_min: header.base_timestamp.min(header.max_timestamp),
+            timestamp_min: lowest_told(&header),
             timestamp_max: header.max_timestamp,
             largest: bytes.len(),
-            is_keyed: None,
+            keyed: None,
         }),
+    }
+}
+
+/// The lowest timestamp as far as the header tells; clients take the first record's as the base.
+fn lowest_told(header: &Header) -> i64 {
+    match header.is_log_time() {
+        true => header.max_timestamp,
+        false => header.base_timestamp.min(header.max_timestamp),
     }
 }
 
@@ -90,7 +130,7 @@ fn check_numbers(header: &Header) -> Result<(), BatchError> {
 
 /// Walks over the records as they lie: their lengths add up, and their offsets are those of the count.
 fn walk(header: Header, records: &[u8]) -> Result<Checked, BatchError> {
-    let (mut at, mut largest, mut is_keyed) = (0, 0, true);
+    let (mut at, mut largest, mut keyed) = (0, 0, 0);
     let (mut lowest, mut highest) = (i64::MAX, i64::MIN);
     for expected in 0..header.count {
         let start = at;
@@ -99,7 +139,7 @@ fn walk(header: Header, records: &[u8]) -> Result<Checked, BatchError> {
             return Err(BatchError::InvalidRecord("the offsets of a batch have gaps"));
         }
         largest = largest.max(at - start);
-        is_keyed &= record.key.is_some();
+        keyed += u32::from(record.key.is_some());
         lowest = lowest.min(record.timestamp);
         highest = highest.max(record.timestamp);
     }
@@ -114,12 +154,5 @@ fn walk(header: Header, records: &[u8]) -> Result<Checked, BatchError> {
     if timestamp_min < -1 {
         return Err(BatchError::InvalidTimestamp);
     }
-    Ok(Checked {
-        header,
-        codec: Codec::None,
-        timestamp_min,
-        timestamp_max,
-        largest,
-        is_keyed: Some(is_keyed),
-    })
+    Ok(Checked { header, codec: Codec::None, timestamp_min, timestamp_max, largest, keyed: Some(keyed) })
 }

@@ -9,6 +9,7 @@ mod compression;
 mod error;
 mod fields;
 mod header;
+pub mod mapping;
 mod opened;
 mod retain;
 #[cfg(test)]

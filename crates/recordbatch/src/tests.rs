@@ -80,9 +80,24 @@ fn the_drawing_of_the_header_holds() {
     };
     assert_eq!(Header::read(&batch), Ok(header));
     let checked = check(&batch).unwrap();
-    assert_eq!((checked.header, checked.codec, checked.is_keyed), (header, Codec::None, Some(false)));
+    assert_eq!((checked.header, checked.codec, checked.keyed), (header, Codec::None, Some(2)));
+    assert_eq!(checked.is_keyed(), Some(false));
     assert_eq!((checked.timestamp_min, checked.timestamp_max), (1_700_000_000_000, 1_700_000_000_007));
     assert_eq!((checked.largest, header.producer(), header.span()), (20, Some((7, 3, 11)), 3));
+}
+
+#[test]
+fn our_header_says_what_theirs_says() {
+    use model::batch::{COMPRESSED, Encoding, IDEMPOTENT, KEYED, LOG_APPEND_TIME, Producer};
+    let summary = check(&bytes(PLAIN)).unwrap().summary(5);
+    assert_eq!((summary.encoding, summary.flags), (Encoding::KafkaV2, KEYED | IDEMPOTENT));
+    assert_eq!((summary.count, summary.span, summary.ingest, summary.largest), (3, 3, 5, 20));
+    assert_eq!(summary.producer, Some(Producer { id: 7, epoch: 3, base_sequence: 11 }));
+    let mut batch = bytes(ZSTD);
+    append_time(&mut batch, 9);
+    let summary = check(&batch).unwrap().summary(9);
+    assert_eq!((summary.flags, summary.producer), (COMPRESSED | LOG_APPEND_TIME, None));
+    assert_eq!((summary.timestamp_min, summary.timestamp_max), (9, 9));
 }
 
 type Flat = (i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);

@@ -87,6 +87,7 @@ impl Broker {
                 vec![Event::Got(delivered(*lane, ConsumerId(0), &[50], &self.body, self.count), 4)]
             }
             Request::Change { lane, change } => vec![change_answer(*lane, change)],
+            Request::Anonymous | Request::Log { .. } => panic!("this protocol has no such request"),
         }
     }
 
