@@ -28,7 +28,7 @@ class BrokerDied(Exception):
 
 
 class Broker:
-    """One broker process. `amqp` and `http` are (host, port) once it is ready."""
+    """One broker process. `amqp`, `kafka` and `http` are (host, port) once it is ready, where it listens there."""
 
     def __init__(self, data, listen=("amqp://127.0.0.1:0", "http://127.0.0.1:0"), arguments=(), cwd=None):
         command = [binary(), "serve"]
@@ -40,6 +40,7 @@ class Broker:
         self.cwd = cwd
         self.log = []
         self.amqp = None
+        self.kafka = None
         self.http = None
         self.data = None
         self.process = None

@@ -1,0 +1,297 @@
+"""Produce and Fetch word by word: batches broken in every way, sequences, sessions, waiting, bounds.
+
+In: bare requests. Out: Kafka's error codes, and what is and is not in the log afterwards.
+"""
+
+import struct
+import time
+
+import pytest
+
+import raw
+from conftest import numbers, until
+from records import CODECS, COMPRESS, batch, batches, old_message, record, sealed, values
+
+
+@pytest.fixture
+def log(wire, topic):
+    """A topic whose log must stay as it was: yields (connection, name), then looks."""
+    name = topic()
+    assert wire.produce(name, batch([b"first"])) == (raw.NONE, 0)
+    yield wire, name
+    assert wire.produce(name, batch([b"last"])) == (raw.NONE, 1), "something was stored"
+    assert values(wire.fetch(name, 0)[2]) == [(0, b"first"), (1, b"last")]
+
+
+# What bytes that are no sound batch are refused with; Kafka itself says "unknown" to some of them.
+REFUSED = (raw.CORRUPT, raw.INVALID_RECORD, -1)
+
+
+def changed(data, at, byte=None):
+    """The bytes with one of them changed."""
+    return data[:at] + bytes([data[at] ^ 0x10 if byte is None else byte]) + data[at + 1 :]
+
+
+def test_a_checksum_that_does_not_fit(log):
+    wire, name = log
+    sound = batch([b"x" * 100])
+    for at in (17, 21, 23, 30, 60, len(sound) - 1):  # The checksum itself, attributes, times, count, the value.
+        assert wire.produce(name, changed(sound, at))[0] == raw.CORRUPT, at
+
+
+def test_lengths_that_lie(log):
+    wire, name = log
+    sound = batch([b"x" * 100])
+    for length in (-1, 0, 10, len(sound) - 13, len(sound) - 11, 0x7FFFFFFF):
+        error = wire.produce(name, sound[:8] + struct.pack(">i", length) + sound[12:])[0]
+        assert error in REFUSED, (length, error)
+    for cut in (1, 11, 17, 60, len(sound) - 1):
+        assert wire.produce(name, sound[:cut])[0] in REFUSED, cut
+
+
+def test_formats_before_batches(log):
+    wire, name = log
+    for magic in (0, 1):
+        assert wire.produce(name, old_message(b"old", magic))[0] in (raw.INVALID_RECORD, 43)
+    for magic in (3, 127):
+        assert wire.produce(name, changed(batch([b"x"]), 16, magic))[0] in (raw.CORRUPT, raw.INVALID_RECORD, 43)
+
+
+def test_compression_that_does_not_exist(log):
+    wire, name = log
+    for codec in (5, 6, 7):
+        assert wire.produce(name, batch([b"x"], attributes=codec))[0] in (raw.UNSUPPORTED_CODEC, *REFUSED)
+
+
+@pytest.mark.parametrize("claims", [
+    {"count": 3},
+    {"count": 1},
+    {"count": 0x7FFFFFFF},
+    {"deltas": 0},
+    {"deltas": 7},
+    {"deltas": -1},
+    {"attributes": 1 << 5},
+    {"records": record(0, b"a")},
+    {"records": record(0, b"a") + b"\xff" * 12},
+])
+def test_headers_that_do_not_fit_their_records(log, claims):
+    """Counts, offsets and control bits that only a broker may set; the checksum is sound."""
+    wire, name = log
+    assert wire.produce(name, batch([b"a", b"b"], **claims))[0] in (raw.INVALID_TIMESTAMP, *REFUSED)
+
+
+def test_batches_without_records(log):
+    wire, name = log
+    assert wire.produce(name, sealed(0, -1, (0, 0), (-1, -1, -1), 0, b""))[0] in (raw.INVALID_RECORD, raw.CORRUPT)
+    assert wire.produce(name, b"")[0] in (raw.INVALID_RECORD, raw.CORRUPT)
+
+
+def test_too_large(wire, topic):
+    name = topic(max_message_bytes=1000)
+    assert wire.produce(name, batch([b"x" * 1001]))[0] == raw.TOO_LARGE
+    assert wire.produce(name, batch([b"x" * 500] * 2))[0] == raw.TOO_LARGE
+    assert wire.produce(name, batch([b"x" * 800])) == (raw.NONE, 0)
+    default = topic()
+    assert wire.produce(default, batch([b"x" * (1 << 20)]))[0] == raw.TOO_LARGE
+    assert wire.produce(default, batch([b"x" * 1_048_000])) == (raw.NONE, 0)
+
+
+def test_where_nothing_is(wire, topic, names):
+    name = topic(2)
+    assert wire.produce(name, batch([b"x"]), partition=2)[0] == raw.UNKNOWN_PARTITION
+    assert wire.produce(name, batch([b"x"]), partition=-1)[0] == raw.UNKNOWN_PARTITION
+    assert wire.fetch(name, 0, partition=2)[0] == raw.UNKNOWN_PARTITION
+    assert wire.offset(name, -1, partition=2)[0] == raw.UNKNOWN_PARTITION
+    unknown = names.group()
+    assert wire.produce(unknown, batch([b"x"]))[0] == raw.UNKNOWN_PARTITION
+    assert wire.fetch(unknown, 0)[0] == raw.UNKNOWN_PARTITION
+    assert wire.offset(unknown, -1)[0] == raw.UNKNOWN_PARTITION
+
+
+def test_acknowledgements_that_do_not_exist(log):
+    wire, name = log
+    for acks in (2, -2, 77):
+        assert wire.produce(name, batch([b"x"]), acks=acks)[0] == raw.INVALID_ACKS
+
+
+def test_without_acknowledgement(wires, topic):
+    """Nothing is answered; what is refused ends the connection, so that the client looks again."""
+    name, wire = topic(), wires()
+    wire.send(wire.frame(raw.PRODUCE, 7, raw.produce_body(name, batch([b"x"]), acks=0)))
+    assert wire.api_versions(), "the next answer is the next request's"
+    until(lambda: wire.fetch(name, 0)[1] == 1, what="the record")
+    refused = wires()
+    refused.send(refused.frame(raw.PRODUCE, 7, raw.produce_body(name, changed(batch([b"x"]), 60), acks=0)))
+    assert refused.is_closed()
+
+
+def test_what_is_fetched_is_what_was_sent(wire, topic):
+    """Batches come back byte for byte, but for their offset and epoch, compressed or not."""
+    name, sent = topic(), []
+    for codec in CODECS:
+        sent.append(batch([b"value %d" % number for number in range(10)], codec, keys=[b"k"] * 10))
+        assert wire.produce(name, sent[-1]) == (raw.NONE, 10 * (len(sent) - 1))
+    error, end, records = wire.fetch(name, 0)
+    assert (error, end) == (raw.NONE, 50)
+    for at, one in enumerate(sent):
+        place, records = records[: len(one)], records[len(one) :]
+        assert struct.unpack_from(">q", place)[0] == 10 * at
+        assert place[8:12] + place[16:] == one[8:12] + one[16:]
+    assert records == b""
+    assert [base for base, *_ in batches(wire.fetch(name, 27)[2])] == [20, 30, 40], "whole batches, the first holds the offset"
+
+
+def test_raw_snappy(wire, topic):
+    """Some clients write snappy without Java's frame."""
+    import cramjam
+
+    name = topic()
+    records = bytes(cramjam.snappy.compress_raw(record(0, b"one") + record(1, b"two")))
+    sent = batch([b"one", b"two"], records=records, attributes=CODECS["snappy"])
+    assert wire.produce(name, sent)[0] in (raw.NONE, raw.CORRUPT, raw.INVALID_RECORD)
+
+
+def test_out_of_range(wire, topic):
+    name = topic()
+    assert wire.fetch(name, 0)[:2] == (raw.NONE, 0)
+    assert wire.fetch(name, 1)[0] == raw.OUT_OF_RANGE
+    wire.produce(name, batch(numbers(3)))
+    assert wire.fetch(name, 3)[:2] == (raw.NONE, 3)
+    for offset in (4, -1, 1 << 62):
+        assert wire.fetch(name, offset)[0] == raw.OUT_OF_RANGE
+
+
+def test_at_least_one_batch(wire, topic):
+    """Whatever the bounds: a reader always gets on."""
+    name = topic()
+    for number in range(5):
+        wire.produce(name, batch([b"%d" % number * 1000]))
+    assert [base for base, *_ in batches(wire.fetch(name, 0, max_bytes=1)[2])] == [0]
+    assert [base for base, *_ in batches(wire.fetch(name, 3, partition_bytes=1)[2])] == [3]
+    assert [base for base, *_ in batches(wire.fetch(name, 0, partition_bytes=2500)[2])] == [0, 1]
+
+
+def test_waiting(wires, topic):
+    """Up to max_wait without enough bytes; at once when they come; not at all for an error."""
+    name, wire, other = topic(), wires(), wires()
+    begun = time.monotonic()
+    assert wire.fetch(name, 0, max_wait=500)[:2] == (raw.NONE, 0)
+    assert 0.4 < time.monotonic() - begun < 3
+    begun = time.monotonic()
+    assert wire.fetch(name, 9, max_wait=5000)[0] == raw.OUT_OF_RANGE
+    assert wire.fetch(name, 0, max_wait=5000, min_bytes=0)[0] == raw.NONE
+    assert time.monotonic() - begun < 2
+    wire.send(wire.frame(raw.FETCH, 4, raw.fetch_body(name, 0, max_wait=10_000, min_bytes=400)))
+    small = batch([b"x" * 100])
+    assert other.produce(name, small) == (raw.NONE, 0)
+    wire.socket.settimeout(0.4)
+    with pytest.raises(TimeoutError):
+        wire.read()
+    wire.socket.settimeout(10)
+    begun = time.monotonic()
+    for _ in range(3):
+        assert other.produce(name, small)[0] == raw.NONE
+    _, end, records = raw.fetched(wire.read()[1])
+    assert time.monotonic() - begun < 5 and len(records) >= 400 and end >= 3
+
+
+def session_fetch(wire, session, epoch, cursors=(), forgotten=()):
+    """Fetch v7: top error, session id, {(topic, partition): (error, end, records)}."""
+    body = struct.pack(">iiiibii", -1, 0, 0, 1 << 20, 0, session, epoch)
+    body += raw.array(raw.text(name) + raw.array([struct.pack(">iqqi", 0, offset, -1, 1 << 20)]) for name, offset in cursors)
+    body += raw.array(raw.text(name) + raw.array([struct.pack(">i", 0)]) for name in forgotten)
+    fields = wire.ask(raw.FETCH, 7, body)
+    fields.i32()
+    error, ident, found = fields.i16(), fields.i32(), {}
+
+    def partition(name):
+        at, error, end, _, _ = fields.i32(), fields.i16(), fields.i64(), fields.i64(), fields.i64()
+        fields.array(lambda: (fields.i64(), fields.i64()))
+        found[name, at] = (error, end, fields.data() or b"")
+
+    def topic():
+        name = fields.text()
+        fields.array(lambda: partition(name))
+
+    fields.array(topic)
+    return error, ident, found
+
+
+def test_sessions(wire, topic):
+    """Only what changed is told again; a wrong number or epoch is refused; 0 means without."""
+    one, two = topic(), topic()
+    error, session, found = session_fetch(wire, 0, 0, [(one, 0), (two, 0)])
+    assert error == raw.NONE and set(found) == {(one, 0), (two, 0)}
+    if session == 0:
+        pytest.skip("the server keeps no sessions, which it may")
+    assert session_fetch(wire, session, 1) == (raw.NONE, session, {})
+    wire.produce(two, batch([b"new"]))
+    error, _, found = session_fetch(wire, session, 2)
+    assert error == raw.NONE and set(found) == {(two, 0)} and values(found[two, 0][2]) == [(0, b"new")]
+    error, _, found = session_fetch(wire, session, 3, [(two, 1)])
+    assert error == raw.NONE and set(found) <= {(two, 0)} and not any(records for _, _, records in found.values())
+    wire.produce(one, batch([b"unseen"]))
+    assert session_fetch(wire, session, 4, forgotten=[one]) == (raw.NONE, session, {})
+    assert session_fetch(wire, session, 77)[0] == raw.SESSION_EPOCH
+    assert session_fetch(wire, session + 12345, 1)[0] == raw.SESSION_UNKNOWN
+    error, other, found = session_fetch(wire, 0, -1, [(one, 0)])
+    assert (error, other) == (raw.NONE, 0) and values(found[one, 0][2]) == [(0, b"unseen")]
+
+
+def test_sequences(wire, topic):
+    """A repeat is answered and not stored, a gap is refused, each of the last five batches is remembered."""
+    name, (pid, epoch) = topic(), wire.init_producer()
+    sent = [batch(numbers(3), producer=(pid, epoch, 3 * at)) for at in range(6)]
+    for at, one in enumerate(sent):
+        assert wire.produce(name, one) == (raw.NONE, 3 * at)
+    for at in range(1, 6):
+        assert wire.produce(name, sent[at]) == (raw.NONE, 3 * at), "a repeat of the last five"
+    assert wire.produce(name, sent[0])[0] in (46, raw.OUT_OF_SEQUENCE)  # DUPLICATE_SEQUENCE_NUMBER
+    assert wire.produce(name, batch(numbers(3), producer=(pid, epoch, 21)))[0] == raw.OUT_OF_SEQUENCE
+    assert wire.produce(name, batch(numbers(1), producer=(pid, epoch, 18))) == (raw.NONE, 18)
+    assert wire.fetch(name, 0)[1] == 19
+
+
+def test_epochs_of_producers(wire, topic):
+    name, (pid, epoch) = topic(), wire.init_producer()
+    assert wire.produce(name, batch(numbers(2), producer=(pid, epoch, 0))) == (raw.NONE, 0)
+    assert wire.produce(name, batch(numbers(2), producer=(pid, epoch + 1, 5)))[0] == raw.OUT_OF_SEQUENCE
+    assert wire.produce(name, batch(numbers(2), producer=(pid, epoch + 1, 0))) == (raw.NONE, 2)
+    assert wire.produce(name, batch(numbers(2), producer=(pid, epoch, 2)))[0] == raw.STALE_PRODUCER
+    assert wire.produce(name, batch(numbers(2), producer=(pid, epoch + 1, 2))) == (raw.NONE, 4)
+
+
+def test_a_wrong_producer_harms_no_other(wire, topic):
+    name, (one, epoch), (two, _) = topic(), wire.init_producer(), wire.init_producer()
+    assert one != two
+    assert wire.produce(name, batch(numbers(2), producer=(one, epoch, 0))) == (raw.NONE, 0)
+    assert wire.produce(name, batch(numbers(2), producer=(one, epoch, 9)))[0] == raw.OUT_OF_SEQUENCE
+    assert wire.produce(name, batch(numbers(2), producer=(two, epoch, 0))) == (raw.NONE, 2)
+    assert wire.produce(name, batch(numbers(2), producer=(one, epoch, 2))) == (raw.NONE, 4)
+
+
+def test_sequences_wrap(wire, topic):
+    """Behind the largest number comes 0."""
+    name, (pid, epoch) = topic(), wire.init_producer()
+    first = wire.produce(name, batch(numbers(2), producer=(pid, epoch, (1 << 31) - 2)))
+    if first[0] == raw.UNKNOWN_PRODUCER or first[0] == raw.OUT_OF_SEQUENCE:
+        pytest.skip("a producer nobody knows has to begin at 0 here")
+    assert first == (raw.NONE, 0)
+    assert wire.produce(name, batch(numbers(1), producer=(pid, epoch, 0))) == (raw.NONE, 2)
+
+
+def test_offsets_by_time(wire, topic):
+    name, base = topic(), 1_700_000_000_000
+    assert wire.offset(name, -1) == (raw.NONE, -1, 0) and wire.offset(name, -2) == (raw.NONE, -1, 0)
+    for at in (0, 100, 50, 200):
+        assert wire.produce(name, batch([b"x"], timestamp=base + at))[0] == raw.NONE
+    for asked, (time_ms, offset) in {0: (0, 0), 1: (100, 1), 100: (100, 1), 101: (200, 3), 200: (200, 3)}.items():
+        assert wire.offset(name, base + asked) == (raw.NONE, base + time_ms, offset), asked
+    assert wire.offset(name, base + 201)[::2] == (raw.NONE, -1)
+
+
+def test_compacted_topics_need_keys(wire, topic):
+    name = topic(cleanup_policy="compact")
+    assert wire.produce(name, batch([b"without"]))[0] == raw.INVALID_RECORD
+    assert wire.produce(name, batch([b"with"], keys=[b"key"])) == (raw.NONE, 0)
+    assert wire.produce(name, batch([b"a", b"b"], keys=[b"key", None]))[0] == raw.INVALID_RECORD
