@@ -12,7 +12,7 @@
 //!  5  shard
 //!  4  broker
 //!  3  replica
-//!  2  commitlog  queue  topology  auth  recordbatch  |  proto-amqp  proto-kafka
+//!  2  commitlog  queue  topology  coordinator  auth  recordbatch  |  proto-amqp  proto-kafka
 //!  1  model
 //!  0  base
 //! ```
@@ -23,12 +23,13 @@ use crate::metadata::{Need, Package};
 use crate::source::code_only;
 use crate::tidy;
 
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("base", 0),
     ("model", 1),
     ("commitlog", 2),
     ("queue", 2),
     ("topology", 2),
+    ("coordinator", 2),
     ("auth", 2),
     ("proto-amqp", 2),
     ("proto-kafka", 2),
