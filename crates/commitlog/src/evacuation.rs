@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use base::{Block, PAGE};
+use base::{Block, Bug, PAGE, planted};
 use model::{GroupId, Index, QueueId};
 
 use crate::disk::DiskOp;
@@ -378,7 +378,7 @@ impl CommitLog {
         }
         if batch.assembly.is_none() {
             let Some((group, gathered)) = batch.groups.pop_first() else {
-                if batch.puts > 0 {
+                if batch.puts > 0 && !(batch.adopts && planted(Bug::AdoptWithoutIndexSync)) {
                     return false;
                 }
                 self.name(batch);

@@ -6,9 +6,9 @@ use base::Bug;
 use base::planted::plant;
 
 use super::model::{Driver, Mix};
-use super::random::{CRASHES, FAILURES, FLIPS};
+use super::random::{CRASHES, FAILURES, FLIPS, MOVES};
 
-const BUGS: [(Bug, Mix, u64); 9] = [
+const BUGS: [(Bug, Mix, u64); 12] = [
     (Bug::AckBeforeSync, CRASHES, 20),
     (Bug::ConfirmAfterFailedSync, FAILURES, 20),
     (Bug::CutIsNotRemembered, CRASHES, 50),
@@ -18,6 +18,9 @@ const BUGS: [(Bug, Mix, u64); 9] = [
     (Bug::ForgetVoteOnRecycle, CRASHES, 1500),
     (Bug::RecycleOnUnsyncedSettle, CRASHES, 1500),
     (Bug::StaleGenerationAccepted, CRASHES, 1500),
+    (Bug::ReuseBeforeManifest, MOVES, 300),
+    (Bug::TrimUnsettled, MOVES, 300),
+    (Bug::AdoptWithoutIndexSync, MOVES, 300),
 ];
 
 #[test]

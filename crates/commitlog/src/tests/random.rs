@@ -76,6 +76,11 @@ fn many_more_seeds() {
     run(400_000..400_300, Mix { steps: 10_000, ..FLIPS });
     run(100_000..120_000, CRASHES);
     run(200_000..210_000, FAILURES);
+}
+
+#[test]
+#[ignore = "takes minutes; for changes of evacuation"]
+fn many_more_moves() {
     run(500_000..502_000, MOVES);
     run(600_000..602_000, MOVES_FAIL);
     run(700_000..702_000, MOVES_FLIP);
