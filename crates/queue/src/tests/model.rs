@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::model::entry::{COUNT, HAND_OUT};
+use ::model::commit::{Commit, Forget};
+use ::model::entry::{COORDINATOR, COUNT, HAND_OUT, LOG};
 use ::model::{Entry, Operation, OperationKind};
 
-use crate::Effect;
+use super::log_model::{Answer, Coordinator, Log};
 use crate::origins::WINDOW;
+use crate::{AppendRefusal, Effect};
 
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -40,11 +42,17 @@ impl Queue {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Remembered {
+    Number(u64),
+    Append(Answer),
+}
+
 #[derive(Clone, Debug, Default)]
 struct Place {
     boot: u32,
     last: u64,
-    answers: BTreeMap<u64, u64>,
+    answers: BTreeMap<u64, Remembered>,
     parts: Vec<(u64, Vec<u8>)>,
 }
 
@@ -62,6 +70,9 @@ impl Place {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) queues: BTreeMap<u64, Queue>,
+    pub(super) logs: BTreeMap<u64, Log>,
+    pub(super) coordinators: BTreeMap<u64, Coordinator>,
+    pub(super) time_ms: u64,
     places: BTreeMap<u32, Place>,
     pub(super) alive: BTreeSet<u64>,
 }
@@ -76,6 +87,9 @@ pub(super) struct Told {
     pub(super) freed: BTreeSet<u64>,
     pub(super) enqueued: Vec<(u64, u64, u64)>,
     pub(super) deleted: Vec<(u64, u64)>,
+    pub(super) appended: Vec<(u64, u64, u64, Answer)>,
+    pub(super) grown: Vec<u64>,
+    pub(super) trimmed: Vec<u64>,
 }
 
 impl Told {
@@ -100,9 +114,12 @@ impl Told {
                 Effect::Deleted { queue, messages } => told.deleted.push((queue.0, messages)),
                 Effect::Settled { .. } | Effect::Returned { .. } => {}
                 Effect::HandedOut { .. } | Effect::Configured { .. } => {}
-                Effect::Appended { .. } | Effect::Grown { .. } | Effect::Trimmed { .. } => {
-                    unreachable!("no log is made here")
+                Effect::Appended { log, origin, sequence, answer } => {
+                    let answer = answer.map(|outcome| (outcome.base, outcome.end, outcome.repeat));
+                    told.appended.push((log.0, origin.0, sequence.0, answer));
                 }
+                Effect::Grown { log } => told.grown.push(log.0),
+                Effect::Trimmed { log } => told.trimmed.push(log.0),
             }
         }
         told
@@ -112,13 +129,17 @@ impl Told {
 impl Group {
     pub(super) fn apply(&mut self, index: u64, bytes: &[u8]) -> Told {
         let mut told = Told::default();
-        for operation in Entry::decode(bytes).unwrap().operations() {
+        let entry = Entry::decode(bytes).unwrap();
+        let latest = if self.time_ms == 0 { entry.time_ms } else { self.time_ms + 60_000 };
+        self.time_ms = self.time_ms.max(entry.time_ms.min(latest));
+        for operation in entry.operations() {
             self.operation(index, &operation.unwrap(), &mut told);
         }
         let messages =
             self.queues.values().flat_map(|queue| queue.live()).flat_map(|(_, m)| m.entries.iter());
         let parts = self.places.values().flat_map(|place| place.parts.iter().map(|part| &part.0));
-        let alive: BTreeSet<u64> = messages.chain(parts).copied().collect();
+        let batches = self.logs.values().flat_map(|log| log.batches()).flat_map(|batch| batch.entries.iter());
+        let alive: BTreeSet<u64> = messages.chain(parts).chain(batches).copied().collect();
         self.alive.insert(index);
         told.freed = self.alive.difference(&alive).copied().collect();
         self.alive = alive;
@@ -137,8 +158,17 @@ impl Group {
         }
         if sequence <= last {
             told.applied.insert(origin.0, last);
-            let answer = place.answers.get(&sequence);
-            told.answers.extend(answer.map(|value| (origin.0, sequence, *value)));
+            match place.answers.get(&sequence) {
+                Some(Remembered::Number(value)) => told.answers.push((origin.0, sequence, *value)),
+                Some(Remembered::Append(answer)) => {
+                    told.appended.push((operation.object.0, origin.0, sequence, *answer));
+                }
+                None if operation.is_native_append() => {
+                    let forgotten = Err(AppendRefusal::Forgotten);
+                    told.appended.push((operation.object.0, origin.0, sequence, forgotten));
+                }
+                None => {}
+            }
             return;
         }
         if place.boot != origin.boot() {
@@ -146,14 +176,58 @@ impl Group {
         }
         place.last = sequence;
         told.applied.insert(origin.0, sequence);
-        if let Some(value) = self.act(index, operation, told) {
-            told.answers.push((origin.0, sequence, value));
+        let answer = if operation.is_native_append() {
+            let answer = self.append_native(index, operation, told);
+            told.appended.push((operation.object.0, origin.0, sequence, answer));
+            Some(Remembered::Append(answer))
+        } else {
+            let value = self.act(index, operation, told);
+            told.answers.extend(value.map(|value| (origin.0, sequence, value)));
+            value.map(Remembered::Number)
+        };
+        if let Some(value) = answer {
             let place = self.places.get_mut(&origin.place()).unwrap();
             place.answers.insert(sequence, value);
             while place.answers.len() > WINDOW {
                 place.answers.pop_first();
             }
         }
+    }
+
+    fn append_native(&mut self, index: u64, operation: &Operation<'_>, told: &mut Told) -> Answer {
+        let (_, batch) = operation.append().unwrap();
+        let Some(log) = self.logs.get_mut(&operation.object.0) else { return Err(AppendRefusal::NoLog) };
+        let summary = batch.unwrap().1.summary;
+        let answer = log.append_native(&summary, operation.body, index, self.time_ms);
+        if matches!(answer, Ok((_, _, false))) {
+            told.grown.push(operation.object.0);
+        }
+        answer
+    }
+
+    fn configure(&mut self, operation: &Operation<'_>) -> bool {
+        let (id, config) = (operation.object.0, operation.body.to_vec());
+        let known = self.queues.get_mut(&id).map(|queue| &mut queue.config);
+        let known = known.or_else(|| self.logs.get_mut(&id).map(|log| &mut log.config));
+        let known = known.or_else(|| self.coordinators.get_mut(&id).map(|own| &mut own.config));
+        match (known, operation.flags) {
+            (Some(known), _) => {
+                *known = config;
+                return false;
+            }
+            (None, LOG) => drop(self.logs.insert(id, Log { config, ..Log::default() })),
+            (None, COORDINATOR) => {
+                self.coordinators.insert(id, Coordinator { config, ..Coordinator::default() });
+            }
+            _ => drop(self.queues.insert(id, Queue { config, ..Queue::default() })),
+        }
+        true
+    }
+
+    fn delete(&mut self, id: u64) -> Option<u64> {
+        let log = self.logs.remove(&id).map(|log| log.batches().map(|batch| batch.left()).sum());
+        let coordinator = self.coordinators.remove(&id).map(|_| 0);
+        self.queues.remove(&id).map(|queue| queue.live().count() as u64).or(log).or(coordinator)
     }
 
     fn act(&mut self, index: u64, operation: &Operation<'_>, told: &mut Told) -> Option<u64> {
@@ -171,12 +245,10 @@ impl Group {
                 }
             }
             OperationKind::Configure => {
-                let created = !self.queues.contains_key(&id);
-                self.queues.entry(id).or_default().config = operation.body.to_vec();
-                return Some(u64::from(created));
+                return Some(u64::from(self.configure(operation)));
             }
             OperationKind::Delete => {
-                let messages = self.queues.remove(&id).map(|queue| queue.live().count() as u64);
+                let messages = self.delete(id);
                 told.deleted.extend(messages.map(|messages| (id, messages)));
                 return Some(messages.unwrap_or(0));
             }
@@ -187,16 +259,42 @@ impl Group {
                 }
             }
             OperationKind::Settle => drop(self.settle(operation)),
-            OperationKind::Drop => return Some(self.settle(operation)),
+            OperationKind::Drop => return Some(self.remove(operation, told)),
             OperationKind::Return => self.each(operation, |message| {
                 message.held = false;
                 message.failures += u32::from(operation.flags & COUNT);
             }),
-            OperationKind::Topology | OperationKind::Trim | OperationKind::Commit | OperationKind::Forget => {
-                unreachable!("never generated")
+            OperationKind::Trim => {
+                let bound = u64::from_le_bytes(operation.body.try_into().unwrap());
+                let Some(log) = self.logs.get_mut(&id) else { return Some(u64::MAX) };
+                if log.trim(bound) {
+                    told.trimmed.push(id);
+                }
+                return Some(log.start);
             }
+            OperationKind::Commit => {
+                if let Some(coordinator) = self.coordinators.get_mut(&id) {
+                    coordinator.commit(&Commit::decode(operation.body).unwrap(), self.time_ms);
+                }
+            }
+            OperationKind::Forget => {
+                if let Some(coordinator) = self.coordinators.get_mut(&id) {
+                    coordinator.forget(&Forget::decode(operation.body).unwrap());
+                }
+            }
+            OperationKind::Topology => unreachable!("never generated"),
         }
         None
+    }
+
+    fn remove(&mut self, operation: &Operation<'_>, told: &mut Told) -> u64 {
+        let Some(log) = self.logs.get_mut(&operation.object.0) else { return self.settle(operation) };
+        let ranges = operation.ranges().map(|range| range.map(|(first, last)| (first.0, last.0)).unwrap());
+        let removed = log.remove(&ranges.collect::<Vec<_>>());
+        if removed > 0 {
+            told.trimmed.push(operation.object.0);
+        }
+        removed
     }
 
     fn settle(&mut self, operation: &Operation<'_>) -> u64 {
@@ -240,6 +338,18 @@ impl Group {
         };
         let mut taken = 0;
         for id in queues.iter() {
+            if let Some(log) = self.logs.get_mut(&id.0).filter(|_| !rows.is_empty()) {
+                taken += 1;
+                told.grown.push(id.0);
+                match batch {
+                    Some((at, batch)) => {
+                        let bytes = &operation.body[at - operation.at..];
+                        log.append(&batch.summary, bytes, index);
+                    }
+                    None => log.append_row(&rows[0].0, &rows[0].1, self.time_ms),
+                }
+                continue;
+            }
             let Some(queue) = self.queues.get_mut(&id.0).filter(|_| !rows.is_empty()) else { continue };
             taken += 1;
             told.enqueued.push((id.0, queue.messages.len() as u64, rows.len() as u64));

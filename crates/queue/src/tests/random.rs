@@ -15,6 +15,8 @@ use crate::{
     Wanted,
 };
 
+mod logs;
+
 const QUEUES: u64 = 4;
 const PLENTY: i64 = 1 << 40;
 
@@ -112,6 +114,7 @@ impl World {
     fn some_queues(&mut self) -> Vec<QueueId> {
         let mut queues: Vec<QueueId> = (1..=QUEUES).map(QueueId).collect();
         queues.retain(|_| self.prng.chance(1, 3));
+        queues.extend(self.some_logs());
         if queues.is_empty() {
             queues.push(QueueId(self.queue()));
         }
@@ -180,8 +183,10 @@ impl World {
                     }
                     self.outstanding.retain(|held| held.0 != queue.0);
                 }
-                Effect::Configured { queue } if !self.served.contains_key(&queue.0) => {
-                    self.serve(queue.0);
+                Effect::Configured { queue } if self.machine.queue(queue).is_some() => {
+                    if !self.served.contains_key(&queue.0) {
+                        self.serve(queue.0);
+                    }
                 }
                 _ => {}
             }
@@ -224,6 +229,8 @@ impl World {
             assert!(!state.is_live(state.next()));
             self.compare_delivery(*id);
         }
+        self.compare_logs();
+        self.compare_offsets();
     }
 
     fn compare_delivery(&self, id: u64) {
@@ -245,6 +252,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.prng.chance(1, 3) {
+            return self.step_logs();
+        }
         match self.prng.below(102) {
             0..5 => self.configure(),
             5..30 => self.append(),
@@ -654,9 +664,11 @@ fn run(seed: u64, steps: usize) {
     for id in 1..=QUEUES {
         world.propose(|_, entry| entry.operation(OperationKind::Configure, 0, QueueId(id), b"c"));
     }
+    world.configure_others();
     for _ in 0..steps {
         world.step();
     }
+    world.read_logs();
 }
 
 #[cfg(not(planted))]
@@ -678,6 +690,10 @@ fn every_planted_bug_is_found() {
         Bug::SettleNeighbour,
         Bug::LoseDeliveryCountOnCheckpoint,
         Bug::LoseSettlementOnCheckpoint,
+        Bug::AcceptSequenceGap,
+        Bug::CommitGoesBack,
+        Bug::ForgetProducerOnCheckpoint,
+        Bug::ResurrectTrimmed,
     ];
     (0..20).for_each(|seed| run(seed, 150));
     for bug in here {
