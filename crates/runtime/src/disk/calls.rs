@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use base::{PAGE, Pool};
 use commitlog::disk::DiskDone;
 use model::ConnId;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
@@ -49,6 +50,15 @@ impl OpenFile {
 
 /// The system calls made for the shards' files, and hooks for what a crash test orders them against.
 pub trait Calls: Send + Sync + 'static {
+    /// Whether files where `probe` can be made take direct writes. Some file systems refuse the flag, some take it and
+    /// fail the write: only a write tells.
+    fn takes_direct_writes(&self, probe: &Path) -> bool {
+        let page = Pool::default().block(&[0; PAGE]);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
+        let file = rustix::fs::open(probe, flags, Mode::RUSR | Mode::WUSR);
+        file.and_then(|file| rustix::io::pwrite(file, page.padded(), 0)) == Ok(PAGE)
+    }
+
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<OpenFile> {
         let flags = match access {

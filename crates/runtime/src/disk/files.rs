@@ -45,7 +45,10 @@ enum Failure {
 impl<C: Calls> Files<C> {
     /// The files below `root`, which exists. Writes a probe to find out whether direct IO works there.
     pub fn new(root: &Path, calls: Arc<C>, pool: Pool) -> Files<C> {
-        let direct = takes_direct_writes(root);
+        let probe = root.join(format!("probe.{UNFINISHED}"));
+        let direct = calls.takes_direct_writes(&probe);
+        // An unfinished file by name: if it stays, the next start removes it.
+        let _ = std::fs::remove_file(&probe);
         Files::with_direct(root, calls, pool, direct)
     }
 
@@ -360,23 +363,6 @@ pub fn remove_unfinished(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Some file systems refuse the flag, some take it and fail the write: only a write tells.
-fn takes_direct_writes(root: &Path) -> bool {
-    let path = root.join(format!("probe.{UNFINISHED}"));
-    let page = Pool::default().block(&[0; PAGE]);
-    let flags = rustix::fs::OFlags::WRONLY
-        | rustix::fs::OFlags::CREATE
-        | rustix::fs::OFlags::DIRECT
-        | rustix::fs::OFlags::DSYNC
-        | rustix::fs::OFlags::CLOEXEC;
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    let written =
-        rustix::fs::open(&path, flags, mode).and_then(|fd| rustix::io::pwrite(fd, page.padded(), 0));
-    // The probe is an unfinished file by name: if it stays, the next start removes it.
-    let _ = std::fs::remove_file(&path);
-    written == Ok(PAGE)
 }
 
 fn told(what: &str, file: &str, error: &io::Error) -> String {

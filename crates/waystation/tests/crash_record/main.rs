@@ -119,22 +119,39 @@ fn the_checks_notice_a_disk_that_forgets_what_it_synced() {
     }
 }
 
+/// Runs the load until the disk fails once: the node must stop and say why, and nothing may be confirmed behind the
+/// failure. What the failure left is started on twice: as the files are, and as they may be after a crash.
+fn fail_once(recorder: Recorder) {
+    let scratch = Scratch::on_disk();
+    let recorder = Arc::new(recorder);
+    let (node, address) = start(&scratch.path, recorder.clone());
+    let running = std::thread::spawn(move || node.run());
+    let load = Load::run(address, &recorder);
+    let ended = running.join().expect("no panic");
+    let Err(Failure::Halted(reason)) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains(recorder::FAILURE), "{reason}");
+    let steps = recorder.steps();
+    let failed = recorder.failed_at().expect("it failed");
+    let account = Account::new(&steps, load);
+    assert!(account.promises() > 0, "something was confirmed before the failure");
+    assert_eq!(account.confirmed_after(failed), 0, "a confirm left after the failure");
+    for seed in 0..8 {
+        let image = Scratch::in_memory();
+        std::fs::copy(scratch.path.join("node"), image.path.join("node")).expect("copied");
+        disk_image::build(&steps, &scratch.path, &image.path, &mut Prng::new(seed));
+        let (_node, address) = start(&image.path, Arc::new(System));
+        check(&account, address, steps.len()).expect("kept without what was not synced");
+    }
+    let (_node, address) = start(&scratch.path, Arc::new(System));
+    check(&account, address, steps.len()).expect("kept");
+}
+
 #[test]
 fn after_one_failed_write_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
-    for failing in [40, 41, 60] {
-        let scratch = Scratch::on_disk();
-        let recorder = Arc::new(Recorder::failing_at(failing));
-        let (node, address) = start(&scratch.path, recorder.clone());
-        let running = std::thread::spawn(move || node.run());
-        let load = Load::run(address, &recorder);
-        let ended = running.join().expect("no panic");
-        let Err(Failure::Halted(reason)) = ended else { panic!("{ended:?}") };
-        assert!(reason.contains(recorder::FAILURE), "{reason}");
-        let steps = recorder.steps();
-        let failed = recorder.failed_at().expect("it failed");
-        let account = Account::new(&steps, load);
-        assert_eq!(account.confirmed_after(failed), 0, "a confirm left after the failure");
-        let (_node, address) = start(&scratch.path, Arc::new(System));
-        check(&account, address, steps.len()).expect("kept");
-    }
+    [40, 41, 60].into_iter().for_each(|number| fail_once(Recorder::failing_at(number)));
+}
+
+#[test]
+fn after_one_failed_sync_nothing_is_confirmed_and_nothing_confirmed_is_lost() {
+    [40, 41, 60].into_iter().for_each(|number| fail_once(Recorder::failing_sync_at(number)));
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use model::ConnId;
 use runtime::disk::{Access, Calls, OpenFile, System};
 
-pub const FAILURE: &str = "a write that fails for the test";
+pub const FAILURE: &str = "a failure for the test";
 
 /// One step of the record. Files are known by numbers, because names change.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ struct Record {
     names: BTreeMap<PathBuf, usize>,
     files: usize,
     log_writes: usize,
+    log_syncs: usize,
     failed_at: Option<usize>,
 }
 
@@ -71,13 +72,21 @@ struct Record {
 #[derive(Debug, Default)]
 pub struct Recorder {
     record: Mutex<Record>,
-    fail_at: Option<usize>,
+    fail_write_at: Option<usize>,
+    fail_sync_at: Option<usize>,
+    /// As on a file system without direct writes: each write is followed by a sync.
+    buffered: bool,
 }
 
 impl Recorder {
     /// As the default, and the log write of that number (from 1) fails once.
     pub fn failing_at(number: usize) -> Recorder {
-        Recorder { fail_at: Some(number), ..Recorder::default() }
+        Recorder { fail_write_at: Some(number), ..Recorder::default() }
+    }
+
+    /// Without direct writes, and the log sync of that number (from 1) fails once.
+    pub fn failing_sync_at(number: usize) -> Recorder {
+        Recorder { fail_sync_at: Some(number), buffered: true, ..Recorder::default() }
     }
 
     /// The record so far.
@@ -90,7 +99,7 @@ impl Recorder {
         self.lock().steps.len()
     }
 
-    /// Where the failing write would have been.
+    /// Where the failing write or sync would have been.
     pub fn failed_at(&self) -> Option<usize> {
         self.lock().failed_at
     }
@@ -116,6 +125,10 @@ impl Record {
 }
 
 impl Calls for Recorder {
+    fn takes_direct_writes(&self, probe: &Path) -> bool {
+        !self.buffered && System.takes_direct_writes(probe)
+    }
+
     fn open(&self, path: &Path, access: Access) -> io::Result<OpenFile> {
         if let Access::Fill { .. } = access {
             let mut record = self.lock();
@@ -140,7 +153,7 @@ impl Calls for Recorder {
         let number = record.file(&file.path);
         if let Access::Log { .. } = file.access {
             record.log_writes += 1;
-            if self.fail_at == Some(record.log_writes) {
+            if self.fail_write_at == Some(record.log_writes) {
                 record.failed_at = Some(record.push(Step::Mark));
                 return Err(io::Error::other(FAILURE));
             }
@@ -162,7 +175,14 @@ impl Calls for Recorder {
 
     fn sync(&self, file: &OpenFile) -> io::Result<()> {
         let (number, begun) = {
-            let record = self.lock();
+            let mut record = self.lock();
+            if let Access::Log { .. } = file.access {
+                record.log_syncs += 1;
+                if self.fail_sync_at == Some(record.log_syncs) {
+                    record.failed_at = Some(record.push(Step::Mark));
+                    return Err(io::Error::other(FAILURE));
+                }
+            }
             (record.file(&file.path), record.steps.len())
         };
         System.sync(file)?;
