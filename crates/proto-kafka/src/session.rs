@@ -5,20 +5,27 @@
 //! [`Session::tick`] at [`Session::next_deadline`]. Never: IO, clocks, names of other protocols.
 
 mod clock;
+mod commits;
+mod config_table;
+mod configs;
 mod ending;
 mod events;
 mod fetch;
 mod fetch_session;
+mod group_admin;
+mod groups;
 mod inbound;
 mod login;
 mod metadata;
 mod offsets;
 mod pending;
 mod produce;
+mod producers;
 mod reply;
 mod route;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod versions;
 
 use std::collections::VecDeque;

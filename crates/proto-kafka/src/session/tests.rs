@@ -1,4 +1,5 @@
 //! The session against the other side of the protocol, as written by others.
 
 mod core;
+mod every;
 mod harness;

@@ -1,0 +1,247 @@
+//! Topics created, enlarged, deleted, and records deleted from their front.
+//!
+//! In: topics by name or id. Out: one question for those that make sense, then the response. Never: which values a
+//! topic can have.
+
+use std::collections::BTreeMap;
+
+use model::topic::{LogRefusal, Topic, TopicDeclaration, TopicRef};
+use model::{LogAnswer, LogRequest, TopicId};
+
+use super::configs;
+use super::reply::{Answers, Asked, ByTopic, Reply, by_topic, each, mismatch, named, partition_of};
+use crate::map::{self, About};
+use crate::wire::{Decoder, Encoder, Malformed};
+
+/// What became of one topic.
+type Changed = Result<Topic, LogRefusal>;
+
+/// What was asked, or why it is not asked of the broker.
+type Checked<T> = Vec<(String, Result<T, LogRefusal>)>;
+
+fn changed(is_asked: bool, answers: &mut Answers) -> std::vec::IntoIter<Changed> {
+    match is_asked.then(|| answers.next()) {
+        Some(LogAnswer::Changed(changed)) => changed.into_iter(),
+        Some(_) => mismatch(),
+        None => Vec::new().into_iter(),
+    }
+}
+
+/// What became of it: as refused before, or as the broker says next.
+fn outcome<T>(checked: &Result<T, LogRefusal>, changed: &mut impl Iterator<Item = Changed>) -> Changed {
+    match checked {
+        Ok(_) => changed.next().unwrap_or_else(|| mismatch()),
+        Err(refusal) => Err(refusal.clone()),
+    }
+}
+
+/// Refuses what is named more than once, as it is not clear which is meant.
+fn refuse_doubles<T>(checked: &mut Checked<T>) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    checked.iter().for_each(|(name, _)| *counts.entry(name.clone()).or_default() += 1);
+    for (name, checked) in checked.iter_mut().filter(|(name, _)| counts[name] > 1) {
+        *checked = Err(LogRefusal::Invalid(format!("topic '{}' is named more than once", cut(name))));
+    }
+}
+
+/// A name as far as a text repeats it.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(250)]
+}
+
+pub(super) fn create(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
+    let (version, node, fields) = (asked.version, asked.node.id, &mut asked.fields);
+    let mut topics: Checked<TopicDeclaration> = fields.structs(|fields| declaration(node, fields))?;
+    fields.i32()?;
+    let validate_only = fields.bool()?;
+    refuse_doubles(&mut topics);
+    let declared: Vec<_> = topics.iter().filter_map(|(_, checked)| checked.clone().ok()).collect();
+    let mut ask = Vec::new();
+    if !declared.is_empty() {
+        ask.push(LogRequest::CreateTopics { topics: declared, validate_only });
+    }
+    let is_asked = !ask.is_empty();
+    Ok(Reply::after(ask, move |fields, mut answers| {
+        let mut changed = changed(is_asked, &mut answers);
+        fields.i32(0);
+        fields.structs(&topics, |fields, (name, checked)| {
+            put_created(version, name, &outcome(checked, &mut changed), fields);
+        });
+        fields.tags();
+    }))
+}
+
+fn declaration(
+    node: i32,
+    fields: &mut Decoder<'_>,
+) -> Result<(String, Result<TopicDeclaration, LogRefusal>), Malformed> {
+    let name = fields.string()?.to_owned();
+    let (partitions, replicas) = (fields.i32()?, fields.i16()?);
+    let assignments = fields.structs(|fields| Ok((fields.i32()?, fields.list(Decoder::i32)?)))?;
+    let configs = fields
+        .structs(|fields| Ok((fields.string()?.to_owned(), fields.nullable_string()?.map(str::to_owned))))?;
+    let all_set: Option<Vec<_>> =
+        configs.into_iter().map(|(name, value)| value.map(|value| (name, value))).collect();
+    let counts = match assignments.is_empty() {
+        // What cannot be a count is no count: 0 of anything is refused.
+        true => Ok((
+            (partitions != -1).then(|| u32::try_from(partitions).unwrap_or(0)),
+            (replicas != -1).then(|| u16::try_from(replicas).unwrap_or(0)),
+        )),
+        false if partitions != -1 || replicas != -1 => Err(LogRefusal::Invalid(
+            "with assignments neither partitions nor replicas are counted".to_owned(),
+        )),
+        false => assigned(node, assignments).map(|count| (Some(count), Some(1))),
+    };
+    let declared = counts.and_then(|(partitions, replicas)| {
+        let configs =
+            all_set.ok_or_else(|| LogRefusal::InvalidConfig("a configuration needs a value".to_owned()))?;
+        Ok(TopicDeclaration { name: cut(&name).to_owned(), partitions, replicas, configs })
+    });
+    Ok((name, declared))
+}
+
+/// How many partitions are assigned: they must be numbered without gaps, and this node is the only place there is.
+fn assigned(node: i32, mut assignments: Vec<(i32, Vec<i32>)>) -> Result<u32, LogRefusal> {
+    assignments.sort_unstable();
+    let is_sound = assignments.iter().zip(0..).all(|((at, on), n)| *at == n && on[..] == [node]);
+    match is_sound {
+        true => Ok(assignments.len() as u32),
+        false => Err(LogRefusal::InvalidReplicas(format!(
+            "partitions must be numbered from 0 without gaps and be assigned to node {node} alone"
+        ))),
+    }
+}
+
+fn put_created(version: i16, name: &str, created: &Changed, fields: &mut Encoder<'_>) {
+    fields.string(name);
+    if version >= 7 {
+        fields.uuid(created.as_ref().map_or(0, |topic| topic.id.0));
+    }
+    fields.i16(map::code(created, About::Topic));
+    fields.nullable_string(map::text(created));
+    if version >= 5 {
+        match created {
+            Ok(topic) => {
+                fields.i32(topic.partitions.len() as i32);
+                fields.i16(1);
+                configs::put_created(topic, fields);
+            }
+            Err(_) => {
+                fields.i32(-1);
+                fields.i16(-1);
+                fields.length(0);
+            }
+        }
+    }
+}
+
+pub(super) fn enlarge(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
+    let (node, fields) = (asked.node.id, &mut asked.fields);
+    let mut topics: Checked<u32> = fields.structs(|fields| {
+        let (name, count) = (fields.string()?.to_owned(), fields.i32()?);
+        let assignments = fields.nullable_structs(|fields| fields.list(Decoder::i32))?.unwrap_or_default();
+        let is_here = assignments.iter().all(|on| on[..] == [node]);
+        let elsewhere = || LogRefusal::InvalidReplicas(format!("there is only node {node}"));
+        let count = if is_here { Ok(u32::try_from(count).unwrap_or(0)) } else { Err(elsewhere()) };
+        Ok((name, count))
+    })?;
+    fields.i32()?;
+    let validate_only = fields.bool()?;
+    refuse_doubles(&mut topics);
+    let wanted =
+        topics.iter().filter_map(|(name, count)| Some((cut(name).to_owned(), *count.as_ref().ok()?)));
+    let wanted: Vec<_> = wanted.collect();
+    let mut ask = Vec::new();
+    if !wanted.is_empty() {
+        ask.push(LogRequest::CreatePartitions { topics: wanted, validate_only });
+    }
+    let is_asked = !ask.is_empty();
+    Ok(Reply::after(ask, move |fields, mut answers| {
+        let mut changed = changed(is_asked, &mut answers);
+        fields.i32(0);
+        fields.structs(&topics, |fields, (name, checked)| {
+            let done = outcome(checked, &mut changed);
+            fields.string(name);
+            fields.i16(map::code(&done, About::Topic));
+            fields.nullable_string(map::text(&done));
+        });
+        fields.tags();
+    }))
+}
+
+pub(super) fn delete(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
+    let (version, fields) = (asked.version, &mut asked.fields);
+    let topics: Vec<TopicRef> = match version {
+        ..6 => fields.list(|fields| Ok(named(fields.string()?)))?,
+        _ => fields.structs(|fields| {
+            let (name, id) = (fields.nullable_string()?, fields.uuid()?);
+            Ok(name.map_or(TopicRef::Id(TopicId(id)), named))
+        })?,
+    };
+    fields.i32()?;
+    Ok(Reply::after(vec![LogRequest::DeleteTopics(topics.clone())], move |fields, mut answers| {
+        let mut deleted = changed(true, &mut answers);
+        if version >= 1 {
+            fields.i32(0);
+        }
+        fields.structs(&topics, |fields, topic| {
+            let deleted = deleted.next().unwrap_or_else(|| mismatch());
+            put_deleted(version, topic, &deleted, fields);
+        });
+        fields.tags();
+    }))
+}
+
+fn put_deleted(version: i16, topic: &TopicRef, deleted: &Changed, fields: &mut Encoder<'_>) {
+    let (name, id) = match (deleted, topic) {
+        (Ok(topic), _) => (Some(topic.name.as_str()), topic.id),
+        (Err(_), TopicRef::Name(name)) => (Some(name.as_str()), TopicId::default()),
+        (Err(_), TopicRef::Id(id)) => (None, *id),
+    };
+    match version >= 6 {
+        true => {
+            fields.nullable_string(name);
+            fields.uuid(id.0);
+        }
+        false => fields.string(name.unwrap_or_default()),
+    }
+    fields.i16(map::code(deleted, About::Topic));
+    if version >= 5 {
+        fields.nullable_string(map::text(deleted));
+    }
+}
+
+pub(super) fn delete_records(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
+    let fields = &mut asked.fields;
+    let topics: ByTopic<(i32, Option<u64>)> = by_topic(fields, |fields| {
+        let (partition, offset) = (fields.i32()?, fields.i64()?);
+        // -1 means all that are there.
+        Ok((partition, if offset == -1 { Some(u64::MAX) } else { u64::try_from(offset).ok() }))
+    })?;
+    let places = each(&topics, |topic, (at, offset)| offset.map(|offset| (partition_of(topic, *at), offset)));
+    let places: Vec<_> = places.into_iter().flatten().collect();
+    let ask = if places.is_empty() { Vec::new() } else { vec![LogRequest::Trim(places)] };
+    let is_asked = !ask.is_empty();
+    Ok(Reply::after(ask, move |fields, mut answers| {
+        let mut trimmed = match is_asked.then(|| answers.next()) {
+            Some(LogAnswer::Trimmed(trimmed)) => trimmed.into_iter(),
+            Some(_) => mismatch(),
+            None => Vec::new().into_iter(),
+        };
+        fields.i32(0);
+        fields.structs(&topics, |fields, (topic, partitions)| {
+            fields.string(topic);
+            fields.structs(partitions, |fields, (partition, offset)| {
+                let trimmed = match offset {
+                    Some(_) => trimmed.next().unwrap_or_else(|| mismatch()),
+                    None => Err(LogRefusal::OutOfRange(0, 0)),
+                };
+                fields.i32(*partition);
+                fields.i64(trimmed.as_ref().map_or(-1, |start| start.cast_signed()));
+                fields.i16(map::code(&trimmed, About::Topic));
+            });
+        });
+        fields.tags();
+    }))
+}
