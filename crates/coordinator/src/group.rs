@@ -1,7 +1,7 @@
 //! The state of one group, and what does not depend on where it is in its life.
 //!
-//! Invariants: the phase is empty exactly when there are no members; the leader is a member; every static instance
-//! belongs to a member.
+//! Invariants: the phase is empty exactly when there are no members; every static instance belongs to a member;
+//! the leader is a member, unless the next generation is being gathered, which elects one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -200,9 +200,6 @@ impl Group {
             && self.statics.get(instance).is_some_and(|holder| holder == id)
         {
             self.statics.remove(instance);
-        }
-        if self.leader == id {
-            self.leader = self.members.keys().next().cloned().unwrap_or_default();
         }
     }
 

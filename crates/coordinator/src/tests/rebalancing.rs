@@ -272,6 +272,52 @@ fn a_follower_that_does_not_fetch_is_removed() {
 }
 
 #[test]
+fn the_time_to_fetch_may_be_shorter_than_a_session() {
+    let quick = || Join { session_timeout_ms: 600_000, rebalance_timeout_ms: 3_000, ..a_join("") };
+    let mut world = world();
+    let tickets = [world.join(quick()), world.join(quick())];
+    world.pass(1_000);
+    let [a, b] = tickets.map(|ticket| world.joined(ticket));
+    world.sync(who(&a.member, 1), &[]);
+    world.pass(2_999);
+    assert_eq!(world.heartbeat(&who(&b.member, 1)), Ok(()));
+    world.pass(1);
+    assert_eq!(world.heartbeat(&who(&b.member, 1)), Err(LogRefusal::UnknownMember));
+    assert_eq!(world.heartbeat(&who(&a.member, 1)), Err(LogRefusal::Rebalancing));
+}
+
+#[test]
+fn the_time_to_fetch_ends_with_its_generation() {
+    let mut world = world();
+    let tickets = [world.join(a_join("")), world.join(a_join(""))];
+    world.pass(1_000);
+    let [a, b] = tickets.map(|ticket| world.joined(ticket));
+    for _ in 0..10 {
+        world.pass(5_000);
+        assert_eq!(world.heartbeat(&who(&a.member, 1)), Ok(()));
+        assert_eq!(world.heartbeat(&who(&b.member, 1)), Ok(()));
+    }
+    world.join(a_join(""));
+    for _ in 0..4 {
+        world.pass(5_000);
+        assert_eq!(world.heartbeat(&who(&a.member, 1)), Err(LogRefusal::Rebalancing));
+        assert_eq!(world.heartbeat(&who(&b.member, 1)), Err(LogRefusal::Rebalancing));
+    }
+    assert_eq!(world.coordinator.describe("g").members.len(), 3, "there is time to join the next one");
+}
+
+#[test]
+fn an_assignment_ends_with_its_generation() {
+    let mut world = world();
+    let (ids, generation) = world.settled(vec![a_join(""), a_join("")]);
+    let tickets = [world.join(again(&ids[0])), world.join(again(&ids[1]))];
+    tickets.map(|ticket| world.joined(ticket));
+    world.sync(who(&ids[0], generation + 1), &[(&ids[0], "all")]);
+    let ticket = world.sync(who(&ids[1], generation + 1), &[]);
+    assert_eq!(world.synced(ticket).assignment, b"", "the leader gave it nothing");
+}
+
+#[test]
 fn generations_do_not_come_again() {
     let mut world = world_with(Settings { generation_base: 1_000, ..Settings::default() });
     let (ids, generation) = world.settled(vec![a_join("")]);

@@ -268,7 +268,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
     #[test]
     fn any_schedule_keeps_its_promises(seed in any::<u64>(), steps in 1..60u32) {
         Run::new(seed).run(steps);
