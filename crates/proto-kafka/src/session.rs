@@ -55,6 +55,7 @@ pub struct Product {
 
 /// What came of some input.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Taken apart where it is returned to, and never kept.
 pub enum Step<'a> {
     /// A request for the broker. More input may be behind it, and the same input is to be given again.
     Request(Request<'a>),

@@ -30,7 +30,9 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Writes a response out of the answers to what was asked.
-pub(crate) struct Respond(Box<dyn FnOnce(&mut Encoder<'_>, Answers) + Send>);
+pub(crate) struct Respond(Box<Write>);
+
+type Write = dyn FnOnce(&mut Encoder<'_>, Answers) + Send;
 
 impl fmt::Debug for Respond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -152,7 +152,7 @@ fn ends_of_epochs_are_told_in_every_version() {
     }
 }
 
-fn produce(version: i16, acks: i16, batches: &[Option<Vec<u8>>]) -> ProduceRequest {
+pub(super) fn produce(version: i16, acks: i16, batches: &[Option<Vec<u8>>]) -> ProduceRequest {
     let parts = batches.iter().zip(0..).map(|(batch, index)| {
         PartitionProduceData::default().with_index(index).with_records(batch.clone().map(Bytes::from))
     });
@@ -239,7 +239,7 @@ fn a_producer_that_wants_no_answer_gets_none_and_loses_its_connection_on_a_refus
     assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
 }
 
-fn fetch_topic(version: i16, partitions: &[(i32, i64)]) -> FetchTopic {
+pub(super) fn fetch_topic(version: i16, partitions: &[(i32, i64)]) -> FetchTopic {
     let partitions = partitions.iter().map(|(partition, offset)| {
         FetchPartition::default()
             .with_partition(*partition)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::{Now, SendBuffer};
+use base::{Now, Prng, SendBuffer};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -100,6 +100,25 @@ impl Rig {
             match step {
                 Step::Request(request) => all.push(asked(request)),
                 _ => return all,
+            }
+        }
+    }
+
+    /// Gives input, and what is left of it again or not, as chance has it. Returns what was used.
+    pub(super) fn feed_some(&mut self, input: &[u8], prng: &mut Prng) -> (usize, Vec<(u64, Asked)>) {
+        let (mut all, mut start) = (Vec::new(), 0);
+        loop {
+            let (used, step) = self.session.receive(&input[start..], &mut self.out);
+            start += used;
+            match step {
+                // An owner may end its turn between any two requests.
+                Step::Request(request) => {
+                    all.push(asked(request));
+                    if prng.chance(1, 3) {
+                        return (start, all);
+                    }
+                }
+                _ => return (start, all),
             }
         }
     }
