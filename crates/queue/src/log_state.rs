@@ -186,7 +186,7 @@ impl LogState {
     }
 
     /// The first chunk with a timestamp of `timestamp` or later; one record or more in it is the first such of the
-    /// log. Found by halves, as long as the latest chunks were not overtaken by what was trimmed.
+    /// log. Found by halves, unless later timestamps than this are among what was trimmed.
     pub fn chunk_by_time(&self, timestamp: i64) -> Option<ChunkAt<'_>> {
         let near = self.chunks.partition(|chunk| chunk.running_max < timestamp)?;
         // What was trimmed may have pushed the running maximum: then it is a later one.
@@ -194,10 +194,11 @@ impl LogState {
         behind.find(|chunk| chunk.timestamp_max >= timestamp).map(|chunk| self.place_of(chunk))
     }
 
-    /// The first chunk with the highest timestamp of all that are there.
+    /// The first chunk with the highest timestamp of all that are there. Found by halves, unless the highest ever is
+    /// among what went.
     pub fn chunk_of_latest(&self) -> Option<ChunkAt<'_>> {
-        let highest = self.chunks.iter().map(|chunk| chunk.timestamp_max).max()?;
-        self.chunk_by_time(highest)
+        let found = self.chunk_by_time(self.timestamp_max);
+        found.or_else(|| self.chunk_by_time(self.chunks.iter().map(|chunk| chunk.timestamp_max).max()?))
     }
 
     /// Whether an offset within the chunk was removed.

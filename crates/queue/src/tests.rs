@@ -1,6 +1,7 @@
 //! The machines against a plain model under random use, and single cases worth a name.
 
 mod cases;
+mod log_cases;
 mod log_model;
 mod model;
 mod random;

@@ -183,10 +183,9 @@ impl World {
                     }
                     self.outstanding.retain(|held| held.0 != queue.0);
                 }
-                Effect::Configured { queue } if self.machine.queue(queue).is_some() => {
-                    if !self.served.contains_key(&queue.0) {
-                        self.serve(queue.0);
-                    }
+                Effect::Configured { queue } if self.machine.queue(queue).is_none() => {}
+                Effect::Configured { queue } if !self.served.contains_key(&queue.0) => {
+                    self.serve(queue.0);
                 }
                 _ => {}
             }

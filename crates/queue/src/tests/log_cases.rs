@@ -1,0 +1,375 @@
+//! Single cases of logs, committed offsets and what is still needed of entries.
+
+use ::model::batch::{Encoding, HEADER, KAFKA_MIN, Producer, Summary};
+use ::model::commit::{Commit, CommitOffset, Forget, Forgotten};
+use ::model::entry::{COORDINATOR, ENTRY_HEADER, LOG, OPERATION_HEADER};
+use ::model::{
+    EntryBuilder, Index, NodeId, OpSequence, OperationKind, Origin, Protocol, QueueId, Seq, ShardId,
+};
+use base::{Block, Pool, Prng};
+
+use super::record;
+use crate::log_state::LogChunk;
+use crate::{AppendOutcome, AppendRefusal, Effect, GroupMachine, LivePiece, LogState};
+
+const TOPIC: QueueId = QueueId(5);
+const OFFSETS: QueueId = QueueId(6);
+const QUEUES: [QueueId; 2] = [QueueId(1), QueueId(2)];
+
+fn origin() -> Origin {
+    Origin::new(NodeId(2), ShardId(1), 1)
+}
+
+/// A group with a log, a coordinator and two queues, whose every entry is kept.
+struct Fed {
+    machine: GroupMachine,
+    next: u64,
+    blocks: Vec<Block>,
+    effects: Vec<Effect>,
+}
+
+impl Fed {
+    fn new() -> Fed {
+        let mut fed = Fed { machine: GroupMachine::new(), next: 1, blocks: Vec::new(), effects: Vec::new() };
+        fed.apply(|entry| {
+            entry.operation(OperationKind::Configure, LOG, TOPIC, b"t");
+            entry.operation(OperationKind::Configure, COORDINATOR, OFFSETS, b"");
+        });
+        fed
+    }
+
+    fn apply<R>(&mut self, fill: impl FnOnce(&mut EntryBuilder) -> R) {
+        let mut entry = EntryBuilder::new(&Pool::default(), 0, origin(), OpSequence(self.next));
+        fill(&mut entry);
+        self.next = entry.next_sequence().0;
+        let block = entry.seal(1000, 0);
+        self.effects.clear();
+        let index = Index(self.blocks.len() as u64 + 1);
+        self.machine.apply(index, block.as_slice(), &mut self.effects).unwrap();
+        self.blocks.push(block);
+    }
+
+    fn add_queues(&mut self) {
+        self.apply(|entry| {
+            for queue in QUEUES {
+                entry.operation(OperationKind::Configure, 0, queue, b"");
+            }
+        });
+    }
+
+    fn append(&mut self, producer: Option<(i16, i32)>, span: u32) -> Result<AppendOutcome, AppendRefusal> {
+        let summary = batch(producer, span);
+        self.apply(|entry| entry.append_batch(TOPIC, &summary, &[7; KAFKA_MIN]));
+        let answers: Vec<_> = self.effects.iter().filter_map(answer).collect();
+        assert_eq!(answers.len(), 1, "one answer for each append");
+        answers[0]
+    }
+
+    fn log(&self) -> &LogState {
+        self.machine.log(TOPIC).unwrap()
+    }
+
+    fn pieces(&self, index: u64) -> Vec<LivePiece> {
+        let mut pieces = Vec::new();
+        self.machine.live_pieces(Index(index), self.blocks[index as usize - 1].as_slice(), &mut pieces);
+        pieces
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        assert!(self.machine.freeze().encode(usize::MAX, &mut bytes));
+        bytes
+    }
+}
+
+fn answer(effect: &Effect) -> Option<Result<AppendOutcome, AppendRefusal>> {
+    match effect {
+        Effect::Appended { log: TOPIC, answer, .. } => Some(*answer),
+        _ => None,
+    }
+}
+
+fn batch(producer: Option<(i16, i32)>, span: u32) -> Summary {
+    Summary {
+        encoding: Encoding::KafkaV2,
+        count: span,
+        span,
+        timestamp_max: 900,
+        producer: producer.map(|(epoch, base_sequence)| Producer { id: 9, epoch, base_sequence }),
+        ..Summary::new(Protocol::Kafka, 0)
+    }
+}
+
+fn stored(base: u64, span: u64, repeat: bool) -> Result<AppendOutcome, AppendRefusal> {
+    Ok(AppendOutcome { base, end: base + span, repeat })
+}
+
+fn commit(group: &str, offset: u64) -> Vec<u8> {
+    let offsets = vec![CommitOffset { log: TOPIC, offset, epoch: Some(0), metadata: "m" }];
+    let mut body = Vec::new();
+    Commit { group, offsets }.encode(&mut body);
+    body
+}
+
+#[test]
+fn a_batch_costs_what_is_said() {
+    assert_eq!(size_of::<LogChunk>(), 48);
+}
+
+#[test]
+fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
+    let mut fed = Fed::new();
+    fed.append(Some((1, 0)), 3).unwrap();
+    fed.append(None, 70).unwrap();
+    fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("gr", 7)));
+    fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(5), Seq(6))]));
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &4u64.to_le_bytes()));
+    fed.append(Some((1, 3)), 2).unwrap();
+    let bytes = fed.checkpoint();
+    #[rustfmt::skip]
+    let head = [
+        2, 0, 1, 0,  7, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        1, 0, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
+        // The place: eight operations, seven answers; of the appends the base offsets.
+        1, 0, 2, 0,  1, 0, 0, 0,  8, 7, 0, 0,  1, 1,  1, 1,  1, 0,  1, 3,  2, 2,  1, 4,  1, 73,
+    ];
+    #[rustfmt::skip]
+    let log = [
+        // Id and configuration, start 4, end 75, highest timestamp 900, one epoch, two chunks, one producer.
+        5, 0, 0, 0, 0, 0, 0, 0,  1, b't',  4, 75,  0x84, 3, 0, 0, 0, 0, 0, 0,  1, 2, 1,  0, 0,
+        // At 3, entry 3, 70 offsets with removed ones, 70 records, at 64 in the entry, 157 bytes; offsets 5 and 6 gone.
+        3, 3, 0x9a, 2, 70,  0x84, 3, 0, 0, 0, 0, 0, 0,  64, 0x9d, 1,
+        12, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        0, 4, 8, 2,  0x84, 3, 0, 0, 0, 0, 0, 0,  64, 0x9d, 1,
+        // Producer 9 in epoch 1: two batches.
+        9, 1, 0, 0xe8, 7, 2,  0, 2, 0,  3, 4, 73,
+    ];
+    #[rustfmt::skip]
+    let offsets = [
+        6, 0, 0, 0, 0, 0, 0, 0,  0, 1,  2, b'g', b'r', 0xe8, 7, 1,
+        5, 0, 0, 0, 0, 0, 0, 0,  7, 1, 0xe8, 7, 1, b'm',
+    ];
+    assert_eq!(bytes, [&head[..], &log, &offsets].concat());
+    let read = GroupMachine::decode(&bytes).unwrap();
+    assert_eq!(read.hash(), fed.machine.hash());
+    assert_eq!(read.kept_ranges(), [(Index(3), Index(3)), (Index(7), Index(7))]);
+}
+
+#[test]
+fn no_cut_or_flipped_checkpoint_panics_and_no_cut_one_is_believed() {
+    let mut fed = Fed::new();
+    for at in 0..20 {
+        fed.append(Some((0, at * 3)), 3).unwrap();
+        let group = format!("group-{at}");
+        fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit(&group, 7)));
+    }
+    fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(5), Seq(6)), (Seq(9), Seq(9))]));
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &4u64.to_le_bytes()));
+    let bytes = fed.checkpoint();
+    for cut in 0..bytes.len() {
+        assert!(GroupMachine::decode(&bytes[..cut]).is_err());
+    }
+    let mut prng = Prng::new(7);
+    for _ in 0..4_000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..1 + prng.below(4) {
+            let at = prng.below(damaged.len() as u64) as usize;
+            damaged[at] = prng.draw() as u8;
+        }
+        let Ok(mut machine) = GroupMachine::decode(&damaged) else { continue };
+        // What is believed must also hold together under use.
+        for block in &fed.blocks[fed.blocks.len() - 4..] {
+            let index = Index(machine.applied().0.saturating_add(1));
+            if index > machine.applied() {
+                machine.apply(index, block.as_slice(), &mut Vec::new()).unwrap();
+            }
+        }
+        machine.hash();
+        machine.logs().for_each(|(_, log)| assert!(log.chunks_from(0).count() <= 20));
+    }
+}
+
+#[test]
+fn no_bytes_make_apply_panic_and_a_refused_entry_changes_nothing() {
+    let mut fed = Fed::new();
+    fed.add_queues();
+    fed.append(Some((0, 0)), 3).unwrap();
+    fed.apply(|entry| {
+        entry.append(&[QUEUES[0], TOPIC], false, 0, &record(b"x"));
+        entry.append_batch(TOPIC, &batch(Some((0, 3)), 2), &[7; KAFKA_MIN]);
+        entry.operation(OperationKind::Trim, 0, TOPIC, &1u64.to_le_bytes());
+        entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(2), Seq(4))]);
+        entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3));
+        let mut body = Vec::new();
+        Forget { group: "g", what: Forgotten::Logs(vec![TOPIC]) }.encode(&mut body);
+        entry.operation(OperationKind::Forget, 0, OFFSETS, &body);
+        entry.operation(OperationKind::Part, 0, TOPIC, &[1, 0, 0, 0, 9]);
+        entry.append_parts(&[TOPIC], true);
+    });
+    let mut prng = Prng::new(6);
+    let whole = fed.blocks[3].as_slice();
+    for _ in 0..4_000 {
+        let mut bytes = whole.to_vec();
+        for _ in 0..prng.below(4) {
+            let at = prng.below(bytes.len() as u64) as usize;
+            bytes[at] = prng.draw() as u8;
+        }
+        bytes.truncate(bytes.len() - prng.below(3) as usize);
+        let mut machine = GroupMachine::new();
+        for (at, block) in fed.blocks[..3].iter().enumerate() {
+            machine.apply(Index(at as u64 + 1), block.as_slice(), &mut Vec::new()).unwrap();
+        }
+        let (before, mut effects) = (machine.hash(), Vec::new());
+        if machine.apply(Index(4), &bytes, &mut effects).is_err() {
+            assert_eq!(machine.hash(), before);
+            assert_eq!(effects, []);
+        }
+        let mut pieces = Vec::new();
+        machine.live_pieces(Index(4), &bytes, &mut pieces);
+        let end = |piece: &LivePiece| piece.start as usize + piece.length as usize;
+        assert!(pieces.iter().all(|piece| piece.length > 0 && end(piece) <= bytes.len()));
+    }
+}
+
+#[test]
+fn a_repeat_is_answered_as_before_whatever_happened_since() {
+    let mut fed = Fed::new();
+    assert_eq!(fed.append(Some((0, 0)), 3), stored(0, 3, false));
+    assert_eq!(fed.append(Some((0, 0)), 3), stored(0, 3, true), "the producer's repeat is there once");
+    assert_eq!(fed.append(Some((0, 4)), 3), Err(AppendRefusal::OutOfSequence));
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &u64::MAX.to_le_bytes()));
+    assert!(fed.effects.contains(&Effect::Freed(Index(2))));
+    let expected = [stored(0, 3, false), stored(0, 3, true), Err(AppendRefusal::OutOfSequence)];
+    for (at, expected) in expected.into_iter().enumerate() {
+        let (mut effects, before) = (Vec::new(), fed.log().end());
+        let index = Index(100 + at as u64);
+        fed.machine.apply(index, fed.blocks[1 + at].as_slice(), &mut effects).unwrap();
+        assert_eq!(effects.iter().filter_map(answer).collect::<Vec<_>>(), [expected]);
+        assert!(effects.contains(&Effect::Freed(index)), "nothing of a repeat is held");
+        assert_eq!(fed.log().end(), before);
+    }
+}
+
+#[test]
+fn what_is_refused_or_there_already_holds_nothing() {
+    let mut fed = Fed::new();
+    assert_eq!(fed.append(Some((0, 5)), 3), Err(AppendRefusal::UnknownProducer));
+    assert_eq!(fed.append(Some((1, 0)), 3), stored(0, 3, false));
+    assert_eq!(fed.append(Some((0, 3)), 3), Err(AppendRefusal::StaleProducer));
+    assert_eq!(fed.append(Some((1, 0)), 3), stored(0, 3, true));
+    assert_eq!(fed.machine.kept_ranges(), [(Index(3), Index(3))]);
+    fed.apply(|entry| entry.operation(OperationKind::Delete, 0, TOPIC, &[]));
+    assert!(fed.effects.contains(&Effect::Deleted { queue: TOPIC, messages: 3 }));
+    assert!(fed.effects.contains(&Effect::Freed(Index(3))));
+    assert_eq!(fed.append(Some((1, 3)), 3), Err(AppendRefusal::NoLog));
+    assert_eq!(fed.machine.kept_ranges(), []);
+}
+
+#[test]
+fn a_log_is_trimmed_by_whole_batches_and_a_batch_goes_with_its_last_offset() {
+    let mut fed = Fed::new();
+    for _ in 0..3 {
+        fed.append(None, 10).unwrap();
+    }
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &15u64.to_le_bytes()));
+    assert_eq!((fed.log().start(), fed.log().chunk(0).map(|chunk| chunk.first)), (15, Some(10)));
+    assert_eq!(fed.log().records(), 20);
+    fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(16), Seq(19))]));
+    assert_eq!(fed.log().chunk(15).map(|chunk| chunk.first), Some(10), "offset 15 is left");
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &16u64.to_le_bytes()));
+    assert_eq!(fed.log().chunk(15).map(|chunk| chunk.first), Some(20), "nothing from 16 on was left of it");
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &3u64.to_le_bytes()));
+    let answered = |effect: &Effect| matches!(effect, Effect::Answered { value: 16, .. });
+    assert!(fed.effects.iter().any(answered), "the start never falls");
+    assert!(!fed.effects.contains(&Effect::Trimmed { log: TOPIC }));
+    assert_eq!((fed.log().records(), fed.log().bytes()), (10, (HEADER + KAFKA_MIN) as u64));
+}
+
+#[test]
+fn an_expired_group_is_forgotten_unless_it_committed_again() {
+    let mut fed = Fed::new();
+    fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3)));
+    let coordinator = fed.machine.coordinator(OFFSETS).unwrap();
+    assert_eq!(coordinator.expired(3000, 2000, 9), [""; 0]);
+    assert_eq!(coordinator.expired(3001, 2000, 9), ["g"]);
+    let forget = |time| {
+        let mut body = Vec::new();
+        Forget { group: "g", what: Forgotten::UnlessSince(time) }.encode(&mut body);
+        body
+    };
+    fed.apply(|entry| entry.operation(OperationKind::Forget, 0, OFFSETS, &forget(1000)));
+    let committed = fed.machine.coordinator(OFFSETS).unwrap().group("g").unwrap().offset(TOPIC).cloned();
+    assert_eq!(committed.map(|committed| (committed.offset, committed.epoch)), Some((3, Some(0))));
+    fed.apply(|entry| entry.operation(OperationKind::Forget, 0, OFFSETS, &forget(1001)));
+    assert!(fed.machine.coordinator(OFFSETS).unwrap().group("g").is_none());
+}
+
+#[test]
+fn pieces_of_queues_leave_out_what_is_settled_and_pieces_of_logs_are_whole() {
+    let mut fed = Fed::new();
+    fed.add_queues();
+    let row = record(b"0123456789").encoded_len() as u32;
+    fed.apply(|entry| {
+        for _ in 0..10 {
+            entry.append(&QUEUES[..1], false, 0, &record(b"0123456789"));
+        }
+        entry.append_batch(TOPIC, &batch(None, 2), &[7; KAFKA_MIN]);
+    });
+    let head = (ENTRY_HEADER + OPERATION_HEADER + HEADER) as u32;
+    let log_at = head + 10 * row + OPERATION_HEADER as u32;
+    let piece = |log: QueueId, at, ordinal, start, length| LivePiece { log, at, ordinal, start, length };
+    let of_log = piece(TOPIC, log_at, 0, log_at, (HEADER + KAFKA_MIN) as u32);
+    assert_eq!(fed.pieces(3), [piece(QUEUES[0], head, 0, head, 10 * row), of_log]);
+    // Rows 1 to 7 are more than what is kept for being between (in tests: 100 bytes), row 9 alone is not.
+    fed.apply(|entry| {
+        entry.ranges(OperationKind::Settle, 0, QUEUES[0], [(Seq(1), Seq(6)), (Seq(8), Seq(8))])
+    });
+    let behind = piece(QUEUES[0], head, 7, head + 7 * row, 3 * row);
+    assert_eq!(fed.pieces(3), [piece(QUEUES[0], head, 0, head, row), behind, of_log]);
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &2u64.to_le_bytes()));
+    fed.apply(|entry| entry.ranges(OperationKind::Settle, 0, QUEUES[0], [(Seq(0), Seq(0))]));
+    assert_eq!(fed.pieces(3), [behind]);
+    fed.apply(|entry| entry.ranges(OperationKind::Settle, 0, QUEUES[0], [(Seq(0), Seq(9))]));
+    assert_eq!(fed.pieces(3), []);
+}
+
+#[test]
+fn what_several_need_is_one_piece_of_nobody_and_parts_are_whole() {
+    let mut fed = Fed::new();
+    fed.add_queues();
+    let row = record(b"0123456789").encoded_len() as u32;
+    fed.apply(|entry| {
+        let all = [QUEUES[0], QUEUES[1], TOPIC];
+        for _ in 0..3 {
+            entry.append(&all, false, 0, &record(b"0123456789"));
+        }
+    });
+    let log_at = (ENTRY_HEADER + OPERATION_HEADER + 4 + 3 * 8) as u32;
+    let head = log_at + HEADER as u32;
+    let piece =
+        |log: u64, at, ordinal, start, length| LivePiece { log: QueueId(log), at, ordinal, start, length };
+    let of_log = piece(TOPIC.0, log_at, 0, log_at, HEADER as u32 + 3 * row);
+    assert_eq!(fed.pieces(3), [of_log, piece(0, head, 0, head, 3 * row)]);
+    fed.apply(|entry| entry.ranges(OperationKind::Settle, 0, QUEUES[0], [(Seq(0), Seq(1))]));
+    fed.apply(|entry| {
+        entry.ranges(OperationKind::Settle, 0, QUEUES[1], [(Seq(0), Seq(0)), (Seq(2), Seq(2))])
+    });
+    assert_eq!(fed.pieces(3), [of_log, piece(0, head, 1, head + row, 2 * row)]);
+    fed.apply(|entry| entry.ranges(OperationKind::Settle, 0, QUEUES[1], [(Seq(1), Seq(1))]));
+    assert_eq!(fed.pieces(3), [of_log, piece(1, head, 2, head + 2 * row, row)]);
+    let mut bytes = Vec::new();
+    record(b"0123456789").encode(&mut bytes);
+    fed.apply(|entry| {
+        entry.operation(OperationKind::Part, 0, QUEUES[0], &bytes[..9]);
+        entry.operation(OperationKind::Part, 0, QUEUES[0], &bytes[9..]);
+    });
+    fed.apply(|entry| entry.append_parts(&[QUEUES[0], TOPIC], false));
+    let first = (ENTRY_HEADER + OPERATION_HEADER) as u32;
+    let second = first + 9 + OPERATION_HEADER as u32;
+    assert_eq!(fed.pieces(7), [piece(0, first, 0, first, 9), piece(0, second, 0, second, row - 9)]);
+    assert_eq!(fed.pieces(8), [], "what names the parts is not needed");
+    fed.apply(|entry| entry.operation(OperationKind::Delete, 0, TOPIC, &[]));
+    assert_eq!(fed.pieces(7).len(), 2);
+    fed.apply(|entry| entry.operation(OperationKind::Delete, 0, QUEUES[0], &[]));
+    assert_eq!(fed.pieces(7), []);
+}
