@@ -8,14 +8,16 @@
 //!  48 hard state: term u64  56 vote u64      64 commit u64
 //!  72 replay from: flush u64                 80 frame u32   84 kept crc u32
 //!  88 floor u64             96 kept count u64
-//! 104 state length u64     112 state crc u32 116 reserve (12 bytes)
+//! 104 state length u64     112 state crc u32 116 manifest u64    124 reserve u32
 //! 128 kept entries, 48 bytes each: index u64, term u64, generation u64, flush u64,
 //!     frame offset u32, payload offset u32, length u32, payload crc u32
 //!     state
 //! ```
 //! Little endian; CRC-32C throughout, the header's over bytes 8 to 12 and 16 to 128. The group's frames before
 //! frame `frame` of flush `flush` are not replayed (its hard states are, they only ever move forward). `floor`: with
-//! this file durable no flush below that number is needed to recover any group of the shard.
+//! this file durable no flush below that number is needed to recover any group of the shard. `manifest`: the sequence
+//! number of the newest durable manifest when the file was made, 0 if there was none; kept entries that are in its
+//! runs are not in the list.
 //!
 //! Files are put whole under a new name; the one before is deleted when the new one is durable. The highest sequence
 //! number counts; if that one is damaged it is damage, not a reason to look at an older one.
@@ -72,6 +74,7 @@ pub(crate) struct CheckpointFile {
     pub hard_state: HardState,
     pub replay_from: (u64, u32),
     pub floor: u64,
+    pub manifest: u64,
     /// `slot` and `ordinal` are not stored.
     pub kept: Vec<(Index, At)>,
 }
@@ -118,7 +121,8 @@ impl CheckpointFile {
         head.put_u64_le(self.kept.len() as u64);
         head.put_u64_le(parts.iter().map(|part| part.len() as u64).sum());
         head.put_u32_le(crc32c_seeded(self.sequence, &parts));
-        head.put(&[0; 12]);
+        head.put_u64_le(self.manifest);
+        head.put_u32_le(0);
         let crc = header_crc(&head);
         head[12..16].copy_from_slice(&crc.to_le_bytes());
         let mut content = vec![head, kept];
@@ -174,6 +178,7 @@ impl CheckpointFile {
         let kept_crc = reader.u32_le()?;
         let (floor, kept) = (reader.u64_le()?, reader.u64_le()?);
         let (state, state_crc) = (reader.u64_le()?, reader.u32_le()?);
+        let manifest = reader.u64_le()?;
         let shard = ShardId(shard);
         let file = CheckpointFile {
             shard,
@@ -184,6 +189,7 @@ impl CheckpointFile {
             hard_state,
             replay_from,
             floor,
+            manifest,
             kept: Vec::new(),
         };
         Ok((file, Rest { version, crc, kept, kept_crc, state, state_crc }))
@@ -258,6 +264,7 @@ mod tests {
             hard_state: HardState { term: Term(5), vote: 1, commit: Index(11) },
             replay_from: (7, 8),
             floor: 6,
+            manifest: 0x0102_0304_0506,
             kept: vec![(Index(1), at)],
         }
     }
@@ -274,7 +281,7 @@ mod tests {
             u64s(&[4, 10, 3, 5, 1, 11, 7]),
             u32s(&[8, GOLDEN[1]]),
             u64s(&[6, 1, 5]),
-            u32s(&[GOLDEN[2], 0, 0, 0]),
+            u32s(&[GOLDEN[2], 0x0304_0506, 0x0102, 0]),
             u64s(&[1, 3, 1, 2]),
             u32s(&[4160, 8192, 5, 6]),
             b"state".to_vec(),
@@ -283,7 +290,7 @@ mod tests {
         assert_eq!(CheckpointFile::decode(&content, ShardId(2)), Ok((sample(), b"state".to_vec())));
     }
 
-    const GOLDEN: [u32; 3] = [0xa7c102a9, 0x30879e37, 0x5cba5a9a];
+    const GOLDEN: [u32; 3] = [0x01329006, 0x30879e37, 0x5cba5a9a];
 
     #[test]
     fn every_flipped_bit_and_every_missing_byte_is_noticed() {

@@ -120,6 +120,7 @@ impl CommitLog {
             hard_state: HardState { commit, ..group.hard_state },
             replay_from: above.unwrap_or(next),
             floor,
+            manifest: self.runs.durable,
             kept: group.held(index, &kept, self.runs.moved(id)),
         };
         let waiting = group.checkpoints.front_mut().expect("its checkpoint");

@@ -70,8 +70,8 @@ pub(crate) struct Evacuation {
     batches: u64,
     /// Calls to let pass first.
     pause: u32,
-    /// When it was last seen that there is nothing to do: generations, checkpoints.
-    idle_since: Option<(u64, u64)>,
+    /// When it was last seen that there is nothing to do: generations, checkpoints, floor.
+    idle_since: Option<(u64, u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl CommitLog {
 
     /// Looks whether the ring holds too much, and what could be moved.
     fn begin_batch(&mut self) {
-        let now = (self.ring.generations, self.stats.checkpoints);
+        let now = (self.ring.generations, self.stats.checkpoints, self.floor);
         if !self.evacuation.enabled || self.evacuation.idle_since == Some(now) {
             return;
         }
@@ -201,9 +201,11 @@ impl CommitLog {
         let holding = |s: &&Segment| matches!(s.state, State::Used { .. }) && !s.reusable(self.floor, newest);
         let held: u64 = self.ring.segments.iter().filter(holding).map(|segment| segment.bytes).sum();
         let enough = self.config.ring_bytes_max.max(4 * self.config.segment_bytes);
+        // What is on its way out goes away by itself.
+        let is_settled = self.groups.values().all(|group| group.removed == 0);
         let oldest = if held > enough { self.movable(0) } else { None };
-        let Some(slot) = oldest else {
-            self.evacuation.idle_since = Some(now);
+        let Some(slot) = oldest.filter(|_| is_settled) else {
+            self.evacuation.idle_since = is_settled.then_some(now);
             return;
         };
         self.evacuation.batches += 1;
@@ -459,8 +461,8 @@ impl CommitLog {
             let segment = self.ring.slot_mut(slot);
             segment.pins -= 1;
             self.stats.evacuated_segments += u64::from(segment.kept == 0);
-            if batch.adopts && segment.kept == 0 {
-                segment.state = State::Adopted;
+            if batch.adopts {
+                segment.state = State::Adopted { generation: segment.generation() };
                 self.stats.adopted_segments += 1;
             }
         }

@@ -123,9 +123,16 @@ impl Manifest {
         let apart =
             |a: &(GroupId, Index, Index), b: &(GroupId, Index, Index)| a.0 < b.0 || a.0 == b.0 && a.2 < b.1;
         let moved = self.moved.iter().all(|(_, first, last)| first <= last && last.0 < NUMBER_MAX);
+        let left = |run: &NamedRun| {
+            let ranges =
+                self.moved.partition_point(|(group, first, _)| (*group, *first) <= (run.group, run.first));
+            let range = self.moved[..ranges].last();
+            range.is_some_and(|(group, _, last)| *group == run.group && run.last <= *last)
+        };
         runs.clone().all(sane)
             && moved
             && self.moved.is_sorted_by(apart)
+            && runs.clone().all(left)
             && self.runs.is_sorted_by(|a, b| a.group < b.group || a.group == b.group && a.last < b.first)
     }
 
@@ -179,4 +186,85 @@ pub(crate) fn file_name(shard: ShardId, sequence: u64) -> FileName {
 pub(crate) fn named(shard: ShardId, name: &str) -> Option<u64> {
     let sequence = name.strip_prefix(&directory(shard))?.strip_prefix("/manifest-")?.parse().ok()?;
     (*file_name(shard, sequence) == *name && sequence < NUMBER_MAX).then_some(sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(2);
+
+    fn sample() -> Manifest {
+        let run = NamedRun {
+            group: GroupId(9),
+            slot: u32::MAX,
+            number: 4,
+            first: Index(5),
+            last: Index(8),
+            length: 4160,
+        };
+        let adopted = NamedRun { slot: 3, number: 6, first: Index(9), last: Index(9), ..run };
+        Manifest {
+            shard: SHARD,
+            sequence: 7,
+            next_run: 12,
+            runs: vec![run, adopted],
+            moved: vec![(GroupId(9), Index(4), Index(10))],
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let u64s = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let u32s = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let expected = [
+            b"WSMANIFT\x01\0\x02\0".to_vec(),
+            u32s(&[GOLDEN[0]]),
+            u64s(&[7, 12, 2, 1]),
+            u32s(&[GOLDEN[1], 0, 0, 0]),
+            u32s(&[9, u32::MAX]),
+            u64s(&[4, 5, 8, 4160, 0]),
+            u32s(&[9, 3]),
+            u64s(&[6, 9, 9, 4160, 0]),
+            u32s(&[9, 0]),
+            u64s(&[4, 10]),
+        ];
+        assert_eq!(sample().encode(), expected.concat());
+        assert_eq!(Manifest::decode(&expected.concat(), SHARD), Ok(sample()));
+    }
+
+    const GOLDEN: [u32; 2] = [0x202e_16f3, 0xc394_f768];
+
+    #[test]
+    fn every_flipped_bit_and_every_missing_byte_is_noticed() {
+        let content = sample().encode();
+        for bit in 0..content.len() * 8 {
+            let mut flipped = content.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::decode(&flipped, SHARD).is_err(), "bit {bit}");
+        }
+        for length in 0..content.len() {
+            assert!(Manifest::decode(&content[..length], SHARD).is_err(), "length {length}");
+        }
+    }
+
+    #[test]
+    fn rows_that_contradict_each_other_are_not_believed() {
+        let mut overlapping = sample();
+        overlapping.runs[1].first = Index(8);
+        let mut elsewhere = sample();
+        elsewhere.moved[0].0 = GroupId(8);
+        let mut unknown = sample();
+        unknown.next_run = 6;
+        for manifest in [overlapping, elsewhere, unknown] {
+            assert!(matches!(Manifest::decode(&manifest.encode(), SHARD), Err(Unusable::Damaged(..))));
+        }
+    }
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(named(SHARD, &file_name(SHARD, 17)), Some(17));
+        assert_eq!(named(SHARD, "shard-2/manifest-017"), None);
+        assert_eq!(named(SHARD, "shard-2/manifest-17.tmp"), None);
+    }
 }

@@ -11,6 +11,7 @@ use crate::disk::DiskOp;
 use crate::log::{CommitLog, UnderWay};
 use crate::manifest;
 use crate::runs::Run;
+use crate::segment::{Segment, State};
 
 /// A manifest being put.
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl CommitLog {
         if self.failed {
             return;
         }
+        self.runs.durable = sequence;
         for old in std::mem::replace(&mut self.runs.manifests, vec![sequence]) {
             let file = manifest::file_name(self.config.shard, old);
             self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
@@ -87,12 +89,15 @@ impl CommitLog {
     /// Segments that were adopted and to which no run points any more are deleted. Reads of them that are under way
     /// were asked for before.
     fn delete_adopted(&mut self) {
-        use crate::segment::State;
+        let is_adopted = |segment: &Segment| matches!(segment.state, State::Adopted { .. });
+        if !self.ring.segments.iter().any(is_adopted) {
+            return;
+        }
         let runs = self.runs.groups.values().flat_map(|group| &group.runs);
         let dropped = self.runs.dropped.iter().chain(self.naming.iter().flat_map(|naming| &naming.dropped));
         let slots: Vec<u32> = runs.chain(dropped).map(|run| run.identity.slot).collect();
-        let is_dead = |segment: &mut crate::segment::Segment| {
-            segment.state == State::Adopted && segment.pins == 0 && !slots.contains(&segment.slot)
+        let is_dead = |segment: &mut Segment| {
+            is_adopted(segment) && segment.pins == 0 && segment.kept == 0 && !slots.contains(&segment.slot)
         };
         let dead: Vec<_> = self.ring.segments.extract_if(.., is_dead).collect();
         for segment in dead {

@@ -86,8 +86,8 @@ pub(crate) struct Recovery<'a> {
     /// fine if a later frame cuts them or removes the group, else damage.
     pub gaps: BTreeMap<GroupId, OpenError>,
     pub runs: Runs,
-    /// Slots of segments that are runs, with the lengths of their files.
-    pub adopted: BTreeMap<u32, u64>,
+    /// Slots of segments that are runs, with the lengths of their files and their generations.
+    pub adopted: BTreeMap<u32, (u64, u64)>,
     pub floor: u64,
     pub segments: Vec<SegmentFile>,
     /// The highest generation, flush number and checkpoint sequence seen, valid or not.
@@ -186,6 +186,10 @@ impl Recovery<'_> {
         if (file.group, file.sequence) != (group, sequence) {
             return Err(damaged("the checkpoint is another one than its name says", 0));
         }
+        if file.manifest > self.runs.durable {
+            let what = format!("it relies on manifest {}, which is lost", file.manifest);
+            return Err(damaged(&what, 0));
+        }
         self.floor = self.floor.max(file.floor);
         self.number = self.number.max(file.replay_from.0);
         self.replay_from.insert(group, file.replay_from);
@@ -205,9 +209,6 @@ impl Recovery<'_> {
     fn read_headers(&mut self, files: &[(String, u64)]) -> Result<(), OpenError> {
         for (name, length) in files {
             let Some(slot) = segment::slot_of(self.shard, name) else { continue };
-            if self.adopted.contains_key(&slot) {
-                continue;
-            }
             let name = segment::file_name(self.shard, slot);
             let page = self.bytes_of(&name, 0, PAGE as u64)?;
             let header = match SegmentHeader::decode(&page, slot, self.shard) {
@@ -219,6 +220,10 @@ impl Recovery<'_> {
             };
             // Offsets are 32 bits; no file is written beyond.
             let bytes = (*length).min((1 << 32) - PAGE as u64) / PAGE as u64 * PAGE as u64;
+            if let Some((_, generation)) = self.adopted.get_mut(&slot) {
+                *generation = header.map_or(0, |header| header.generation);
+                continue;
+            }
             if let Some(header) = header {
                 self.floor = self.floor.max(header.floor);
                 self.generation = self.generation.max(header.generation);
@@ -348,9 +353,10 @@ impl Recovery<'_> {
             }
             ring.segments.push(Segment::new(self.shard, file.slot, file.bytes, state));
         }
-        for (slot, bytes) in &self.adopted {
+        for (slot, (bytes, generation)) in &self.adopted {
+            let state = State::Adopted { generation: *generation };
             ring.slots = ring.slots.max(slot + 1);
-            ring.segments.push(Segment::new(self.shard, *slot, *bytes, State::Adopted));
+            ring.segments.push(Segment::new(self.shard, *slot, *bytes, state));
         }
         self.leave_moved()?;
         let mut recovered = Vec::new();

@@ -23,6 +23,7 @@ impl Recovery<'_> {
         let manifest = self.read_manifest(files)?;
         self.runs.next_run = manifest.next_run.max(1);
         self.runs.next_manifest = manifest.sequence + 1;
+        self.runs.durable = manifest.sequence;
         if manifest.sequence > 0 {
             self.runs.manifests.push(manifest.sequence);
         }
@@ -90,7 +91,7 @@ impl Recovery<'_> {
             let Some(length) = lengths.get(&*data) else {
                 return Err(lost("the segment of a run is missing"));
             };
-            self.adopted.insert(named.slot, *length);
+            self.adopted.insert(named.slot, (*length, 0));
             (data, *length)
         };
         let index = self.bytes_of(&file, footer.index_offset, at - footer.index_offset)?;

@@ -295,3 +295,136 @@ pub(crate) fn named(shard: ShardId, name: &str) -> Option<(GroupId, u64)> {
     let (group, number) = (GroupId(group.parse().ok()?), number.parse().ok()?);
     (*file_name(shard, group, number) == *name && number < NUMBER_MAX).then_some((group, number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::Prng;
+
+    const IDENTITY: Identity = Identity { shard: ShardId(2), group: GroupId(9), number: 4, slot: OWN_FILE };
+
+    fn row() -> BlockRow {
+        BlockRow {
+            log: QueueId(1),
+            first: Index(5),
+            last: Index(6),
+            at: 7,
+            ordinal: 8,
+            offset: 4096,
+            length: 10,
+            entry_at: 11,
+            crc: IDENTITY.block_crc(4096, 12),
+        }
+    }
+
+    fn piece(index: u64, at: u32, ordinal: u32, offset: u32, length: u32) -> PieceRow {
+        PieceRow { index: Index(index), at, ordinal, entry_at: 100 + offset, offset, length }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let u64s = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let u32s = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let header = IDENTITY.header();
+        let expected =
+            [b"WSRUNFIL\x01\0\x02\0".to_vec(), u32s(&[GOLDEN[0], 9, u32::MAX]), u64s(&[4])].concat();
+        assert_eq!((&header[..32], header.len()), (&expected[..], PAGE));
+        let index = IDENTITY.index(&[row()], 8192);
+        let expected = [
+            u64s(&[1, 5, 6]),
+            u32s(&[7, 8, 4096, 10, 11, GOLDEN[1]]),
+            b"WSRUNEND\x01\0\x02\0".to_vec(),
+            u32s(&[GOLDEN[2], 9, u32::MAX]),
+            u64s(&[4, 8192, 1]),
+            u32s(&[GOLDEN[3], 0, 0, 0]),
+        ];
+        assert_eq!(index, expected.concat());
+        let length = 8192 + index.len() as u64;
+        let footer = Footer::decode(&index[ROW..], length).unwrap();
+        assert_eq!((footer.identity, footer.index_offset), (IDENTITY, 8192));
+        assert_eq!(footer.rows(&index[..ROW], 8192), Ok(vec![row()]));
+        let mut block = b"abc".to_vec();
+        put_directory(&mut block, &[piece(5, 7, 8, 0, 3)]);
+        let expected = [b"abc".to_vec(), u64s(&[5]), u32s(&[7, 8, 100, 0, 3, 1])];
+        assert_eq!(block, expected.concat());
+    }
+
+    const GOLDEN: [u32; 4] = [0x5033_de94, 0x41eb_bb7a, 0x925f_af14, 0xef11_879b];
+
+    #[test]
+    fn every_flipped_bit_of_index_and_footer_is_noticed() {
+        let index = IDENTITY.index(&[row()], 8192);
+        let length = 8192 + index.len() as u64;
+        for bit in 0..index.len() * 8 {
+            let mut flipped = index.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let footer = Footer::decode(&flipped[ROW..], length);
+            let rows = footer.and_then(|footer| footer.rows(&flipped[..ROW], 8192));
+            assert!(rows.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_are_out_of_order_or_beyond_the_file_are_not_believed() {
+        let believed = |rows: &[BlockRow]| {
+            let index = IDENTITY.index(rows, 8192);
+            let footer = Footer::decode(&index[rows.len() * ROW..], 8192 + index.len() as u64).unwrap();
+            footer.rows(&index[..rows.len() * ROW], 8192).is_ok()
+        };
+        let next = BlockRow { first: Index(6), ..row() };
+        assert!(believed(&[row(), next]));
+        assert!(!believed(&[next, row()]) && !believed(&[row(), row()]));
+        assert!(!believed(&[BlockRow { offset: 8190, ..row() }]));
+        assert!(!believed(&[BlockRow { offset: u32::MAX, length: u32::MAX, ..row() }]));
+        assert!(!believed(&[BlockRow { last: Index(4), ..row() }]));
+    }
+
+    #[test]
+    fn a_block_is_bound_to_its_place() {
+        let crc = IDENTITY.block_crc(4096, 12);
+        assert_ne!(crc, IDENTITY.block_crc(8192, 12));
+        assert_ne!(crc, Identity { number: 5, ..IDENTITY }.block_crc(4096, 12));
+        assert_ne!(crc, Identity { group: GroupId(8), ..IDENTITY }.block_crc(4096, 12));
+        assert_ne!(crc, Identity { shard: ShardId(1), ..IDENTITY }.block_crc(4096, 12));
+    }
+
+    #[test]
+    fn the_piece_with_the_greatest_ordinal_not_above_is_found() {
+        let mut block = vec![0; 30];
+        let pieces = [piece(5, 7, 0, 0, 10), piece(5, 7, 4, 10, 10), piece(5, 9, 2, 20, 10)];
+        put_directory(&mut block, &pieces);
+        assert_eq!(block.len(), 30 + directory_bytes(3));
+        let found = |index, at, ordinal| find_piece(&block, Index(index), at, ordinal);
+        assert_eq!(found(5, 7, 3), Some(pieces[0]));
+        assert_eq!(found(5, 7, 4), Some(pieces[1]));
+        assert_eq!(found(5, 7, 900), Some(pieces[1]));
+        assert_eq!(found(5, 9, 2), Some(pieces[2]));
+        assert_eq!(
+            (found(5, 9, 1), found(5, 8, 9), found(4, 7, 0), found(6, 0, 0)),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic() {
+        for seed in 0..2000 {
+            let mut prng = Prng::new(seed);
+            let mut bytes: Vec<u8> = (0..prng.below(200)).map(|_| prng.draw() as u8).collect();
+            if prng.chance(1, 2) {
+                bytes.extend_from_slice(&(prng.below(8) as u32).to_le_bytes());
+            }
+            if let Some(piece) = find_piece(&bytes, Index(prng.draw()), 0, u32::MAX) {
+                assert!(piece.offset as usize + piece.length as usize <= bytes.len());
+            }
+            assert!(Footer::decode(&bytes, prng.draw()).is_err());
+        }
+        assert_eq!(find_piece(&u32::MAX.to_le_bytes(), Index(1), 0, 0), None);
+    }
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(named(ShardId(2), &IDENTITY.file_name()), Some((GroupId(9), 4)));
+        assert_eq!(named(ShardId(2), "shard-2/run-9-04"), None);
+        assert_eq!(named(ShardId(2), "shard-2/run-9-4.tmp"), None);
+    }
+}

@@ -104,6 +104,8 @@ pub(crate) struct Runs {
     pub groups: BTreeMap<GroupId, GroupRuns>,
     pub next_run: u64,
     pub next_manifest: u64,
+    /// The newest durable manifest, 0 if there is none.
+    pub durable: u64,
     /// Manifests that may be on disk besides the one under way.
     pub manifests: Vec<u64>,
     /// What the newest manifest says is not true any more.

@@ -125,8 +125,9 @@ pub(crate) enum State {
     Fresh,
     /// Holds flushes up to `last` of this generation.
     Used { generation: u64, last: u64 },
-    /// Holds blocks of runs and is no part of the ring any more.
-    Adopted,
+    /// Holds blocks of runs and is no part of the ring any more; frames of this generation, if entries of a group
+    /// that was on its way out were left behind.
+    Adopted { generation: u64 },
 }
 
 /// One file of the ring.
@@ -164,7 +165,7 @@ impl Segment {
             State::Used { generation, last } => {
                 last < floor && generation != newest && self.kept == 0 && self.pins == 0
             }
-            State::Coming | State::Fresh | State::Adopted => false,
+            State::Coming | State::Fresh | State::Adopted { .. } => false,
         }
     }
 }
@@ -208,16 +209,18 @@ impl Ring {
 
     /// Where a generation stands.
     pub fn of_generation(&mut self, wanted: u64) -> Option<&mut Segment> {
-        self.segments
-            .iter_mut()
-            .find(|s| matches!(s.state, State::Used { generation, .. } if generation == wanted))
+        let holds = |segment: &&mut Segment| match segment.state {
+            State::Used { generation, .. } | State::Adopted { generation } => generation == wanted,
+            State::Coming | State::Fresh => false,
+        };
+        self.segments.iter_mut().find(holds)
     }
 
     /// The segment to write next with at least `bytes`: the oldest that may be reused, or one never written.
     pub fn choose(&self, bytes: u64, floor: u64, newest: u64) -> Option<u32> {
         let age = |segment: &Segment| match segment.state {
             State::Used { generation, .. } => generation,
-            State::Coming | State::Fresh | State::Adopted => u64::MAX,
+            State::Coming | State::Fresh | State::Adopted { .. } => u64::MAX,
         };
         let good = |s: &&Segment| s.bytes >= bytes && (s.state == State::Fresh || s.reusable(floor, newest));
         self.segments.iter().filter(good).min_by_key(|s| (age(s), s.slot)).map(|s| s.slot)
