@@ -201,6 +201,23 @@ impl LogState {
         found.or_else(|| self.chunk_by_time(self.chunks.iter().map(|chunk| chunk.timestamp_max).max()?))
     }
 
+    /// Where the log should begin so that it keeps no more chunks in front than it must: one may go while `bytes_min`
+    /// are left without it, or when all of it is older than `before_ms`. Looks at `limit` chunks, the oldest first, so
+    /// that no trim does the work of many.
+    pub fn retention_bound(&self, bytes_min: Option<u64>, before_ms: Option<i64>, limit: usize) -> u64 {
+        let (mut bound, mut left) = (self.start, self.bytes);
+        for chunk in self.chunks.iter().take(limit) {
+            left -= u64::from(chunk.bytes);
+            let is_spare = bytes_min.is_some_and(|min| left >= min);
+            let is_old = before_ms.is_some_and(|before| chunk.timestamp_max < before);
+            if !is_spare && !is_old {
+                break;
+            }
+            bound = chunk.end();
+        }
+        bound
+    }
+
     /// Whether an offset within the chunk was removed.
     pub fn is_removed(&self, chunk: &ChunkAt<'_>, offset: u64) -> bool {
         let within = offset.checked_sub(chunk.first).filter(|place| *place < u64::from(chunk.span));

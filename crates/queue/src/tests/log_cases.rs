@@ -286,6 +286,27 @@ fn a_log_is_trimmed_by_whole_batches_and_a_batch_goes_with_its_last_offset() {
 }
 
 #[test]
+fn retention_lets_the_oldest_go_while_enough_is_left() {
+    let mut fed = Fed::new();
+    for _ in 0..5 {
+        fed.append(None, 10).unwrap();
+    }
+    let one = (HEADER + KAFKA_MIN) as u64;
+    let bound = |bytes, before, limit| fed.log().retention_bound(bytes, before, limit);
+    assert_eq!(
+        [bound(None, None, 9), bound(Some(5 * one), None, 9), bound(Some(4 * one + 1), None, 9)],
+        [0; 3]
+    );
+    assert_eq!(
+        [bound(Some(4 * one), None, 9), bound(Some(one), None, 9), bound(Some(0), None, 9)],
+        [10, 40, 50]
+    );
+    assert_eq!(bound(Some(0), None, 2), 20, "no more than asked for");
+    assert_eq!([bound(None, Some(900), 9), bound(None, Some(901), 9)], [0, 50]);
+    assert_eq!(bound(Some(4 * one), Some(901), 3), 30, "either is enough");
+}
+
+#[test]
 fn an_expired_group_is_forgotten_unless_it_committed_again() {
     let mut fed = Fed::new();
     fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3)));
