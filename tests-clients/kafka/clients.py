@@ -12,13 +12,13 @@ from conftest import until
 
 def producer(server, **settings):
     """A producer; names with _ for the dots."""
-    return Producer({"bootstrap.servers": server.bootstrap, **dotted(settings)})
+    return Producer({"bootstrap.servers": server.bootstrap, "log_level": 2, **dotted(settings)})
 
 
 def consumer(server, group, *topics, **settings):
     """A consumer from the beginning that commits when told."""
     given = {"auto.offset.reset": "earliest", "enable.auto.commit": False, **dotted(settings)}
-    made = Consumer({"bootstrap.servers": server.bootstrap, "group.id": group, **given})
+    made = Consumer({"bootstrap.servers": server.bootstrap, "group.id": group, "log_level": 2, **given})
     if topics:
         made.subscribe(list(topics))
     return made

@@ -31,7 +31,7 @@ class Server:
     def __init__(self, address, amqp_url=None, broker=None):
         self.address, self.amqp_url, self.broker = address, amqp_url, broker
         self.bootstrap = f"{address[0]}:{address[1]}"
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
 
     @classmethod
     def of(cls, broker):

@@ -7,6 +7,7 @@ Versions are fixed and not flexible, one per request; they are those that client
 
 import socket
 import struct
+import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH = 0, 1, 2, 3, 8, 9
 FIND_COORDINATOR, JOIN, HEARTBEAT, LEAVE, SYNC, API_VERSIONS, CREATE_TOPICS = 10, 11, 12, 13, 14, 18, 19
@@ -19,8 +20,22 @@ OUT_OF_SEQUENCE, STALE_PRODUCER, UNKNOWN_PRODUCER, NOT_EMPTY, SESSION_UNKNOWN, S
 UNSUPPORTED_CODEC, MEMBER_ID_REQUIRED, FENCED_INSTANCE, INVALID_RECORD = 76, 79, 82, 87
 
 
+# The coordinator is not there yet: what clients ask again for by themselves.
+NOT_YET = (14, 15, 16)
+
+
 class Gone(Exception):
     """The server closed the connection."""
+
+
+def patiently(ask, timeout=15):
+    """Asks again while the coordinator is not ready; the answer, whose first field is its error."""
+    end = time.monotonic() + timeout
+    while True:
+        answer = ask()
+        if answer[0] not in NOT_YET or time.monotonic() > end:
+            return answer
+        time.sleep(0.05)
 
 
 def text(value):
@@ -164,9 +179,15 @@ class Wire:
 
     def init_producer(self):
         """InitProducerId v0: producer id and epoch."""
-        fields = self.ask(INIT_PRODUCER, 0, text(None) + struct.pack(">i", 60_000))
-        assert fields.i32() == 0 and fields.i16() == NONE
-        return fields.i64(), fields.i16()
+
+        def ask():
+            fields = self.ask(INIT_PRODUCER, 0, text(None) + struct.pack(">i", 60_000))
+            fields.i32()
+            return fields.i16(), fields.i64(), fields.i16()
+
+        error, producer, epoch = patiently(ask)
+        assert error == NONE
+        return producer, epoch
 
     def join(self, group, member="", session=10_000, rebalance=10_000, kind="consumer", protocols=(("range", b""),), instance=None):
         """JoinGroup v5, sent; the answer is read with `joined`."""
@@ -183,8 +204,12 @@ class Wire:
 
     def enter(self, group, **options):
         """Joins as a member that nobody knows yet, with the id it is given: as `joined`."""
-        self.join(group, **options)
-        answer = self.joined()
+
+        def ask():
+            self.join(group, **options)
+            return self.joined()
+
+        answer = patiently(ask)
         if answer[0] == MEMBER_ID_REQUIRED:
             self.join(group, **{**options, "member": answer[4]})
             answer = self.joined()

@@ -31,7 +31,8 @@ fn python() -> Result<Command, String> {
         .current_dir(folder())
         .env("WAYSTATION_BINARY", target.join("release/waystation"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("WAYSTATION_AMQP_URL");
+        .env_remove("WAYSTATION_AMQP_URL")
+        .env_remove("WAYSTATION_KAFKA_URL");
     Ok(command)
 }
 
@@ -58,17 +59,42 @@ fn make(place: &Path) -> Result<(), String> {
         return Ok(());
     }
     // Debian keeps the module that makes environments in a package of its own.
-    let install =
-        || command::status(Command::new("apt-get").args(["install", "--yes", "--quiet", "python3-venv"]));
-    if install().is_ok_and(|installed| installed) && attempt()? {
+    if debian("python3-venv") && attempt()? {
         return Ok(());
     }
     Err("python3 -m venv does not work here; on Debian: apt-get install python3-venv".into())
 }
 
+/// Installs a package of Debian's; whether that worked.
+fn debian(package: &str) -> bool {
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends", package];
+    command::status(Command::new("apt-get").args(install)).is_ok_and(|installed| installed)
+}
+
 /// Tutorials, semantics, misuse, hostile bytes.
 pub fn suite() -> Outcome {
     command::tests(python().map_err(alone)?.args(["-m", "pytest", "--color=no"]))
+}
+
+/// Kafka's clients. kcat is installed where it is missing and can be had; Java's tools are used where there are a JVM
+/// and Maven, else their tests say why not.
+pub fn kafka() -> Outcome {
+    let found = || Command::new("kcat").arg("-V").output().is_ok_and(|output| output.status.success());
+    let is_there = found() || (debian("kcat") && found());
+    if !is_there {
+        println!(
+            "kcat is not here and cannot be installed: its tests are skipped; on Debian: apt-get install kcat"
+        );
+    }
+    let java = metadata::workspace().map_err(alone)?.target.join("kafka-java");
+    let mut run = python().map_err(alone)?;
+    run.current_dir(folder().join("kafka")).env("WAYSTATION_KAFKA_MAVEN", java);
+    command::tests(run.args(["-m", "pytest", "--color=no", "-rs"]))
+}
+
+/// Rounds of kill -9 under Kafka's clients; each counts as one test.
+pub fn kafka_kill9(rounds: u64) -> Outcome {
+    rounds_of("kafka/durability/kill9.py", rounds)
 }
 
 /// The lapin tutorials against a broker of their own.
@@ -92,7 +118,11 @@ pub fn lapin() -> Outcome {
 
 /// Rounds of kill -9; each counts as one test.
 pub fn kill9(rounds: u64) -> Outcome {
+    rounds_of("durability/kill9.py", rounds)
+}
+
+fn rounds_of(program: &str, rounds: u64) -> Outcome {
     let mut run = python().map_err(alone)?;
-    command::check(run.args(["durability/kill9.py", "--rounds", &rounds.to_string()])).map_err(alone)?;
+    command::check(run.args([program, "--rounds", &rounds.to_string()])).map_err(alone)?;
     Ok(Tally { passed: rounds, failed: 0 })
 }

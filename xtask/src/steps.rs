@@ -42,7 +42,9 @@ pub fn all() -> Vec<Step> {
         step("disk", "the disk adapter's calls cut at 1,000 points; a failed sync", disk),
         step("clients", "real clients: tutorials, semantics, misuse, hostile bytes", clients_suite),
         step("lapin", "the tutorials with lapin", lapin),
+        step("kafka", "Kafka's clients: records, groups, administration, hostile bytes, restarts", kafka),
         step("kill9", "kill -9 under load, 20 rounds", kill9),
+        step("kafka-kill9", "kill -9 under Kafka's clients, 10 rounds", kafka_kill9),
     ]
 }
 
@@ -168,9 +170,19 @@ fn lapin() -> Outcome {
     clients::lapin()
 }
 
+fn kafka() -> Outcome {
+    build()?;
+    clients::kafka()
+}
+
 fn kill9() -> Outcome {
     build()?;
     clients::kill9(20)
+}
+
+fn kafka_kill9() -> Outcome {
+    build()?;
+    clients::kafka_kill9(10)
 }
 
 /// `cargo xtask sim`: hands its arguments to the simulator.
