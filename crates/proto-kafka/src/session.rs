@@ -107,6 +107,8 @@ pub struct Session {
     /// A frame whose batches are being handed over.
     appending: Option<Appending>,
     fetching: Option<FetchSession>,
+    /// A whole frame waits until less is under way.
+    is_stuck: bool,
     prng: Prng,
     clock: Clock,
 }
@@ -132,6 +134,7 @@ impl Session {
             lent: None,
             appending: None,
             fetching: None,
+            is_stuck: false,
             prng: Prng::new(seed),
             clock: Clock::new(now, limits.handshake_ms),
             limits,
@@ -175,9 +178,13 @@ impl Session {
         self.stage == Stage::Ended
     }
 
-    /// Bytes held of requests that are under way.
+    /// Bytes held of requests that are under way; more than may be held while no further one is taken, so that its
+    /// owner leaves the socket alone.
     pub fn partial_bytes(&self) -> usize {
-        self.queue.bytes()
+        match self.is_stuck {
+            true => self.limits.partial_bytes_max.saturating_add(1),
+            false => self.queue.bytes(),
+        }
     }
 
     fn lend(&mut self) -> Request<'_> {

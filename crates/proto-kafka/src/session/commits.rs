@@ -6,7 +6,7 @@ use model::LogRequest;
 use model::membership::{Commit, CommittedOffset, GroupAnswer, GroupRequest, Membership};
 use model::topic::{LogRefusal, PartitionRef, TopicRef};
 
-use super::reply::{Asked, ByTopic, Reply, by_topic, each, mismatch, partition_of};
+use super::reply::{Asked, ByTopic, Reply, by_topic, distinct, each, mismatch, partition_of};
 use crate::map::{self, About, Code};
 use crate::wire::{Decoder, Encoder, Malformed};
 
@@ -91,6 +91,7 @@ fn next_code(done: &mut impl Iterator<Item = Result<(), LogRefusal>>) -> Code {
 }
 
 /// A group whose offsets are asked for; no partitions: all there are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     name: String,
     partitions: Option<ByTopic<i32>>,
@@ -98,7 +99,7 @@ struct Group {
 
 pub(super) fn committed_offsets(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
-    let groups = match version {
+    let mut groups = match version {
         ..8 => vec![Group { name: fields.string()?.to_owned(), partitions: partitions(version, fields)? }],
         _ => fields.structs(|fields| {
             let name = fields.string()?.to_owned();
@@ -109,6 +110,7 @@ pub(super) fn committed_offsets(asked: &mut Asked<'_>) -> Result<Reply, Malforme
             Ok(Group { name, partitions: partitions(version, fields)? })
         })?,
     };
+    distinct(&mut groups);
     let ask = groups.iter().map(|group| {
         let partitions = group.partitions.as_ref();
         let partitions =

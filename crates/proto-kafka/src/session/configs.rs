@@ -8,13 +8,14 @@
 //! sources of values    1 the topic's own  4 the broker's file  5 default
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::topic::{ConfigChange, LogRefusal, Topic, TopicRef, TopicsWanted};
 use model::{LogAnswer, LogRequest};
 
 use super::config_table::{self, Kind};
-use super::reply::{Asked, Node, Reply, mismatch, named};
+use super::reply::{Asked, Node, Reply, distinct, mismatch, named};
 use crate::map::{self, About, Code};
 use crate::wire::{Decoder, Encoder, Malformed};
 
@@ -25,6 +26,7 @@ const FROM_FILE: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 
 /// A resource that is to be described; no keys: all there are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Wanted {
     kind: i8,
     name: String,
@@ -73,47 +75,56 @@ fn of_broker(node: &Node) -> Vec<Shown> {
 
 pub(super) fn describe(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
-    let wanted: Vec<Wanted> = fields.structs(|fields| {
+    let mut wanted: Vec<Wanted> = fields.structs(|fields| {
         Ok(Wanted {
             kind: fields.i8()?,
             name: fields.string()?.to_owned(),
             keys: fields.nullable_list(|fields| Ok(fields.string()?.to_owned()))?,
         })
     })?;
+    distinct(&mut wanted);
     let synonyms = fields.bool()?;
     if version >= 3 {
         fields.bool()?;
     }
-    let topics: Vec<TopicRef> =
+    let mut topics: Vec<TopicRef> =
         wanted.iter().filter(|wanted| wanted.kind == TOPIC).map(|wanted| named(&wanted.name)).collect();
+    distinct(&mut topics);
     let mut ask = Vec::new();
     if !topics.is_empty() {
-        ask.push(LogRequest::Topics(TopicsWanted::Named { topics, create: false }));
+        ask.push(LogRequest::Topics(TopicsWanted::Named { topics: topics.clone(), create: false }));
     }
     let (node, is_asked) = (Arc::clone(asked.node), !ask.is_empty());
     Ok(Reply::after(ask, move |fields, mut answers| {
-        let mut topics = match is_asked.then(|| answers.next()) {
-            Some(LogAnswer::Topics(topics)) => topics.into_iter(),
+        let found = match is_asked.then(|| answers.next()) {
+            Some(LogAnswer::Topics(found)) => found,
             Some(_) => mismatch(),
-            None => Vec::new().into_iter(),
+            None => Vec::new(),
         };
+        let found: BTreeMap<TopicRef, Found> = topics.into_iter().zip(found).collect();
         fields.i32(0);
         fields.structs(&wanted, |fields, wanted| {
             let described = match wanted.kind {
-                TOPIC => topics.next().unwrap_or_else(|| mismatch()).map(|topic| of_topic(&topic)),
-                _ => of_other(wanted, &node).map_err(|refusal| (named(&wanted.name), refusal)),
+                TOPIC => match found.get(&named(&wanted.name)).unwrap_or_else(|| mismatch()) {
+                    Ok(topic) => Ok(of_topic(topic)),
+                    Err((_, refusal)) => Err(refusal.clone()),
+                },
+                _ => of_other(wanted, &node),
             };
-            put_described(version, wanted, described.map_err(|(_, refusal)| refusal), synonyms, fields);
+            put_described(version, wanted, described, synonyms, fields);
         });
         fields.tags();
     }))
 }
 
+/// What became of one topic that was asked for.
+type Found = Result<Topic, (TopicRef, LogRefusal)>;
+
 /// What is no topic: this broker, or by an empty name what all brokers have been told, which is nothing.
 fn of_other(wanted: &Wanted, node: &Node) -> Result<Vec<Shown>, LogRefusal> {
     match (wanted.kind, wanted.name.as_str()) {
         (BROKER, "") => Ok(Vec::new()),
-        (BROKER, name) if name.parse() == Ok(node.id) => Ok(of_broker(node)),
+        (BROKER, name) if name == node.id.to_string() => Ok(of_broker(node)),
         (BROKER, name) => Err(LogRefusal::Invalid(format!("there is no broker '{name}'"))),
         (kind, _) => Err(LogRefusal::Invalid(format!("there are no resources of type {kind}"))),
     }

@@ -32,6 +32,7 @@ impl Session {
         {
             // The way of most bytes: what was found is sent from where it is.
             let head = self.queue.pop().expect("the head was just seen");
+            self.is_stuck = false;
             self.fetched(head, found, out);
         } else if !self.queue.answer(token, answer) && matches!(answer, LogAnswer::Appended(Err(_))) {
             // A producer that wants no answers learns of a refusal by losing its connection.
@@ -43,6 +44,7 @@ impl Session {
     /// Sends every response whose turn has come.
     pub(super) fn settle(&mut self, out: &mut SendBuffer) {
         while let Some(pending) = self.queue.pop_ready() {
+            self.is_stuck = false;
             self.respond(pending, out);
         }
         if self.stage == Stage::Ending && self.queue.is_empty() {

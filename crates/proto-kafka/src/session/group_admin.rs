@@ -5,7 +5,7 @@
 use model::LogRefusal;
 use model::membership::{GroupAnswer, GroupDescription, GroupPhase, GroupRequest};
 
-use super::reply::{Asked, Reply, mismatch};
+use super::reply::{Asked, Reply, distinct, mismatch};
 use crate::map::{self, About};
 use crate::wire::{Decoder, Encoder, Malformed};
 
@@ -25,7 +25,9 @@ fn phase_name(phase: GroupPhase) -> &'static str {
 }
 
 fn names(fields: &mut Decoder<'_>) -> Result<Vec<String>, Malformed> {
-    fields.list(|fields| Ok(fields.string()?.to_owned()))
+    let mut names = fields.list(|fields| Ok(fields.string()?.to_owned()))?;
+    distinct(&mut names);
+    Ok(names)
 }
 
 fn groups(answer: GroupAnswer) -> Vec<GroupDescription> {

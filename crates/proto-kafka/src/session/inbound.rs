@@ -97,13 +97,17 @@ impl Session {
         if rest.len() < SIZE_BYTES + size {
             return Front::More;
         }
-        if self.is_full(size, unsent) { Front::Waiting } else { Front::Whole(SIZE_BYTES + size) }
+        self.is_stuck = self.is_full(size);
+        match self.is_stuck || unsent > self.limits.send_bytes_max {
+            true => Front::Waiting,
+            false => Front::Whole(SIZE_BYTES + size),
+        }
     }
 
-    /// Whether what is under way, or not yet sent, must become less before another request is read.
-    fn is_full(&self, size: usize, unsent: usize) -> bool {
+    /// Whether what is under way must become less before another request is read.
+    fn is_full(&self, size: usize) -> bool {
         let is_heavy = self.queue.bytes() + size > UNDER_WAY_BYTES_MAX && !self.queue.is_empty();
-        self.queue.len() >= UNDER_WAY_MAX || is_heavy || unsent > self.limits.send_bytes_max
+        self.queue.len() >= UNDER_WAY_MAX || is_heavy
     }
 
     /// Takes in one whole frame, without its size.

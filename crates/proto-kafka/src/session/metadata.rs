@@ -8,7 +8,7 @@ use std::sync::Arc;
 use model::topic::{LogRefusal, Topic, TopicRef, TopicsWanted};
 use model::{LogAnswer, LogRequest, TopicId};
 
-use super::reply::{Asked, Node, Reply, mismatch, named};
+use super::reply::{Asked, Node, Reply, distinct, mismatch, named};
 use crate::map::{self, About};
 use crate::wire::{Encoder, Malformed};
 
@@ -31,7 +31,10 @@ pub(super) fn metadata(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
         None => return Err(Malformed),
         // The oldest version says nothing where it wants everything.
         Some(topics) if topics.is_empty() && version == 0 => TopicsWanted::All,
-        Some(topics) => TopicsWanted::Named { topics, create },
+        Some(mut topics) => {
+            distinct(&mut topics);
+            TopicsWanted::Named { topics, create }
+        }
     };
     let ask = match &wanted {
         TopicsWanted::Named { topics, .. } if topics.is_empty() => Vec::new(),

@@ -5,7 +5,7 @@
 use model::topic::{LogRefusal, PartitionFigures, PartitionRef, ProducerFigures};
 use model::{LogAnswer, LogRequest};
 
-use super::reply::{Answers, Asked, ByTopic, Reply, each, mismatch, partition_of};
+use super::reply::{Answers, Asked, ByTopic, Reply, distinct_partitions, each, mismatch, partition_of};
 use crate::map::{self, About};
 use crate::wire::{Decoder, Encoder, Malformed};
 
@@ -47,8 +47,9 @@ fn figures(answers: &mut Answers) -> Vec<Found> {
 
 pub(super) fn describe_producers(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let fields = &mut asked.fields;
-    let topics: ByTopic<i32> =
+    let mut topics: ByTopic<i32> =
         fields.structs(|fields| Ok((fields.string()?.to_owned(), fields.list(Decoder::i32)?)))?;
+    distinct_partitions(&mut topics);
     let partitions = each(&topics, |topic, partition| partition_of(topic, *partition));
     Ok(Reply::after(vec![LogRequest::Partitions(Some(partitions))], move |fields, mut answers| {
         let mut found = figures(&mut answers).into_iter();
@@ -80,8 +81,9 @@ fn put_producer(producer: &ProducerFigures, fields: &mut Encoder<'_>) {
 
 pub(super) fn log_dirs(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
-    let topics: Option<ByTopic<i32>> =
+    let mut topics: Option<ByTopic<i32>> =
         fields.nullable_structs(|fields| Ok((fields.string()?.to_owned(), fields.list(Decoder::i32)?)))?;
+    topics.iter_mut().for_each(distinct_partitions);
     let wanted = topics.map(|topics| each(&topics, |topic, partition| partition_of(topic, *partition)));
     Ok(Reply::after(vec![LogRequest::Partitions(wanted)], move |fields, mut answers| {
         // What is not there has no size, and is left out.

@@ -2,6 +2,7 @@
 //!
 //! In: one kind of request with its fields (`Asked`). Out: a [`Reply`]. Never: the order among requests.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -154,4 +155,37 @@ pub(crate) fn by_topic<T>(
 pub(crate) fn each<T, R>(topics: &ByTopic<T>, mut act: impl FnMut(&str, &T) -> R) -> Vec<R> {
     let all = topics.iter().flat_map(|(topic, items)| items.iter().map(move |item| (topic, item)));
     all.map(|(topic, item)| act(topic, item)).collect()
+}
+
+/// Leaves the first of everything that is named more than once: an answer may be far larger than the question, and
+/// must not be multiplied by asking the same again.
+pub(crate) fn distinct<T: Ord + Clone>(items: &mut Vec<T>) {
+    let mut seen = BTreeSet::new();
+    items.retain(|item| seen.insert(item.clone()));
+}
+
+/// Leaves the first of every partition that is named more than once.
+pub(crate) fn distinct_partitions(topics: &mut ByTopic<i32>) {
+    let mut seen = BTreeSet::new();
+    for (topic, partitions) in topics.iter_mut() {
+        let topic: Arc<str> = Arc::from(topic.as_str());
+        partitions.retain(|partition| seen.insert((topic.clone(), *partition)));
+    }
+    topics.retain(|(_, partitions)| !partitions.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_again_is_asked_once() {
+        let mut names = vec!["b", "a", "b"];
+        distinct(&mut names);
+        assert_eq!(names, ["b", "a"]);
+        let mut topics =
+            vec![("t".to_owned(), vec![1, 0, 1]), ("u".to_owned(), vec![1]), ("t".to_owned(), vec![0])];
+        distinct_partitions(&mut topics);
+        assert_eq!(topics, [("t".to_owned(), vec![1, 0]), ("u".to_owned(), vec![1])]);
+    }
 }

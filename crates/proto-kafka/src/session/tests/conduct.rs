@@ -233,8 +233,25 @@ fn only_so_many_requests_are_under_way() {
     }
     let frame = rig.frame(api::METADATA, 1, &all_topics());
     assert!(matches!(rig.session.receive(&frame, &mut rig.out), (0, Step::Waiting)));
+    let bound = model::Limits::default().partial_bytes_max;
+    assert!(rig.session.partial_bytes() > bound, "the socket is to be left alone");
     rig.answer(asked[0].0, LogAnswer::Topics(Vec::new()));
+    assert!(rig.session.partial_bytes() < bound);
     assert_eq!(rig.feed(&frame).len(), 1);
+}
+
+#[test]
+fn who_does_not_read_is_not_read_either() {
+    let mut rig = Rig::open();
+    let frame = rig.frame(api::API_VERSIONS, 0, &ApiVersionsRequest::default());
+    let mut taken = 0;
+    while rig.session.receive(&frame, &mut rig.out).0 > 0 {
+        taken += 1;
+        assert!(taken < 100_000);
+    }
+    assert!(rig.out.len() < model::Limits::default().send_bytes_max + 1000);
+    rig.sent();
+    assert_eq!(rig.session.receive(&frame, &mut rig.out).0, frame.len());
 }
 
 #[test]

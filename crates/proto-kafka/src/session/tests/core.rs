@@ -88,7 +88,7 @@ fn metadata_tells_one_leader_for_everything_in_every_version() {
         assert_eq!(found.partitions[1].replica_nodes, [BrokerId(3)]);
         assert_eq!(found.topic_id.as_u128(), if version >= 10 { ID } else { 0 });
         assert_eq!(response.topics[1].error_code, 3);
-        assert_eq!(version < 2 || response.cluster_id.as_deref() == Some("the-cluster"), true);
+        assert!(version < 2 || response.cluster_id.as_deref() == Some("the-cluster"));
     }
 }
 
