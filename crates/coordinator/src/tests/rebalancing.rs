@@ -311,7 +311,7 @@ fn an_assignment_ends_with_its_generation() {
     let mut world = world();
     let (ids, generation) = world.settled(vec![a_join(""), a_join("")]);
     let tickets = [world.join(again(&ids[0])), world.join(again(&ids[1]))];
-    tickets.map(|ticket| world.joined(ticket));
+    let _ = tickets.map(|ticket| world.joined(ticket));
     world.sync(who(&ids[0], generation + 1), &[(&ids[0], "all")]);
     let ticket = world.sync(who(&ids[1], generation + 1), &[]);
     assert_eq!(world.synced(ticket).assignment, b"", "the leader gave it nothing");
