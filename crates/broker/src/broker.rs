@@ -7,12 +7,13 @@ use auth::Authenticator;
 use base::{Block, Now, Pool, Prng};
 use commitlog::disk::{DiskDone, DiskOp};
 use commitlog::{CommitLog, LogEvent};
-use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Request, ShardId};
+use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Properties, Request, ShardId};
 use topology::{Target, Topology};
 
 use crate::door::Door;
 use crate::door::outgoing::{Outgoing, Turn, Waits};
 use crate::host::{Asked, GroupLog, Host};
+use crate::log_parcel::AppendAnswer;
 use crate::parcel::{Content, Parcel, Post};
 
 /// What a broker is started with.
@@ -32,9 +33,14 @@ pub struct Settings {
     pub seed: u64,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Reads the property blocks of AMQP messages for readers of other protocols.
+    pub read_block: ReadBlock,
     /// Bounds.
     pub limits: Limits,
 }
+
+/// Reads a property block; `None` where it is not sound.
+pub type ReadBlock = fn(&[u8]) -> Option<Properties>;
 
 /// What a broker wants done that is neither an event nor a parcel nor a disk operation.
 #[derive(Debug)]
@@ -102,7 +108,7 @@ pub struct Broker {
     /// Why publishers are held back.
     pub(crate) alarm: Option<&'static str>,
     pub(crate) targets: Vec<Target>,
-    pub(crate) told: Vec<Waits>,
+    pub(crate) told: Vec<(Waits, Option<AppendAnswer>)>,
 }
 
 impl Broker {
@@ -124,7 +130,7 @@ impl Broker {
             Request::Window { lane, messages } => self.window(conn, lane, messages),
             Request::Get { lane, queue, settled } => self.get(conn, lane, queue, settled),
             Request::Change { lane, change } => self.change(conn, lane, change),
-            Request::Log { .. } => {}
+            Request::Log { token, request } => self.log_request(conn, token, request),
             Request::Close => self.close(conn),
         }
     }
@@ -173,6 +179,21 @@ impl Broker {
                     group.wake(queue);
                 }
             }
+            Content::Read { ticket, request } => self.read_logs(from, ticket, request),
+            Content::HurryRead { ticket } => self.hurry_read(from, ticket),
+            Content::CancelLog { ticket } => self.cancel_log(from, ticket),
+            Content::AskLog { group, log, ticket, question } => {
+                self.asked_log(from, (group, log), ticket, question);
+            }
+            Content::Coordinate { target, ticket, question } => {
+                self.coordinate(from, target, ticket, question);
+            }
+            Content::Appended { group, sequence, answer } => {
+                if let Some(outgoing) = self.door.outgoing(group) {
+                    outgoing.appended(sequence, answer);
+                }
+            }
+            Content::LogReplied { ticket, reply } => self.log_replied(ticket, reply),
             Content::Applied { group, sequence } => self.applied(group, sequence),
             Content::Replied { ticket, answer } => self.replied(ticket, answer),
             Content::Handed { group, queue, handed } => self.deliver(group, queue, handed),
@@ -194,14 +215,18 @@ impl Broker {
     pub(crate) fn applied(&mut self, group: GroupId, sequence: model::OpSequence) {
         let Some(at) = self.door.by_group.get(&group).copied() else { return };
         let mut told = std::mem::take(&mut self.told);
-        self.door.outgoing[at].applied(sequence, |waits| told.push(waits));
-        for waits in told.drain(..) {
+        self.door.outgoing[at].applied(sequence, |waits, appended| told.push((waits, appended)));
+        for (waits, appended) in told.drain(..) {
             match waits {
                 Waits::Barrier(ticket) => self.barrier_passed(ticket),
                 Waits::Grant { queue, key, messages } => {
                     let host = self.door.outgoing[at].host;
                     self.post.send(host, Content::Grant { group, queue, key, messages, bytes: 0 });
                 }
+                Waits::Reply { to, ticket, reply } => {
+                    self.post.send(to, Content::LogReplied { ticket, reply });
+                }
+                append @ Waits::Append { .. } => self.batch_appended(append, appended),
                 publish => self.published(publish),
             }
         }
@@ -264,13 +289,15 @@ impl Broker {
                 self.ask_again(at);
             }
         }
+        self.look_again();
     }
 
     /// Lets go of what was read for messages that have left.
     fn tidy_loaded(&mut self) {
         let most = 2 * self.settings.limits.message_bytes_max;
+        let reads = self.host.logs.is_loading();
         for group in &mut self.host.groups {
-            let waits = !group.reading.is_empty() || !group.asked.is_empty();
+            let waits = reads || !group.reading.is_empty() || !group.asked.is_empty();
             group.loaded.tidy(waits, most);
         }
     }
@@ -284,12 +311,14 @@ impl Broker {
     /// out is. Repeats until nothing moves without the disk or another shard.
     pub fn finish(&mut self, now: Now) {
         self.now = now;
+        self.tick_coordinators();
+        self.keep_logs();
         loop {
             self.start();
             let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now };
             for outgoing in &mut self.door.outgoing {
                 outgoing.leave(turn, &mut self.post);
-                outgoing.refuse_overdue(turn, |waits| self.told.push(waits));
+                outgoing.refuse_overdue(turn, |waits| self.told.push((waits, None)));
             }
             self.refuse_overdue();
             let mut moved = false;
@@ -299,6 +328,7 @@ impl Broker {
             }
             moved |= self.apply_committed();
             moved |= self.fill();
+            moved |= self.answer_reads();
             if !moved {
                 break;
             }
@@ -343,7 +373,8 @@ impl Broker {
             return Some(self.now.mono_us);
         }
         let limits = &self.settings.limits;
-        self.door.outgoing.iter().filter_map(|outgoing| outgoing.deadline_us(limits)).min()
+        let outgoing = self.door.outgoing.iter().filter_map(|outgoing| outgoing.deadline_us(limits)).min();
+        [outgoing, self.host.logs.deadline()].into_iter().flatten().min()
     }
 
     /// Whether clients can be served.

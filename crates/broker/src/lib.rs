@@ -10,11 +10,12 @@
 mod broker;
 mod door;
 mod host;
+mod log_parcel;
 mod parcel;
 mod start;
 mod status;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Broker, Notice, Settings};
+pub use broker::{Broker, Notice, ReadBlock, Settings};
 pub use parcel::Parcel;

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use base::Block;
 use model::{GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId};
 use queue::{ConsumerKey, Handed, Subscription};
+use topology::Target;
+
+use crate::log_parcel::{AppendAnswer, CoordinatorQuestion, LogQuestion, LogReply, ReadRequest};
 
 /// The number under which a door waits for an answer.
 pub(crate) type Ticket = u64;
@@ -75,7 +78,41 @@ pub(crate) enum Content {
         queue: QueueId,
         range: (Seq, Seq),
     },
+    /// Read by offset.
+    Read {
+        ticket: Ticket,
+        request: ReadRequest,
+    },
+    /// Answer a read with what there is.
+    HurryRead {
+        ticket: Ticket,
+    },
+    /// Nobody waits for the reply any more.
+    CancelLog {
+        ticket: Ticket,
+    },
+    AskLog {
+        group: GroupId,
+        log: QueueId,
+        ticket: Ticket,
+        question: LogQuestion,
+    },
+    Coordinate {
+        target: Target,
+        ticket: Ticket,
+        question: CoordinatorQuestion,
+    },
     // To a door.
+    /// What became of one append to a log, ahead of the `Applied` that covers it.
+    Appended {
+        group: GroupId,
+        sequence: OpSequence,
+        answer: AppendAnswer,
+    },
+    LogReplied {
+        ticket: Ticket,
+        reply: LogReply,
+    },
     Applied {
         group: GroupId,
         sequence: OpSequence,

@@ -15,6 +15,9 @@ use crate::door::{Door, PendingChange};
 use crate::host::{GroupLog, Host, MetadataHost, QueueGroup};
 use crate::parcel::{Content, Post};
 
+/// Coordinators of consumer groups in a new cluster; a group's name tells which is its own for ever.
+const COORDINATORS: u32 = 16;
+
 impl Broker {
     /// Recovers the shard from its files. Blocking. `Err` says for a person what is wrong.
     pub fn open_shard(
@@ -211,6 +214,8 @@ impl Broker {
                 let place = Command::PlaceGroup(GroupId(group), vec![replica]);
                 self.propose_command(&place, PendingChange::Nobody);
             }
+            let groups = (0..COORDINATORS).map(|slot| GroupId(1 + slot % wanted)).collect();
+            self.propose_command(&Command::CreateCoordinators { groups }, PendingChange::Nobody);
         }
         false
     }

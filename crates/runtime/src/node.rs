@@ -244,7 +244,13 @@ impl Node {
     }
 
     fn open_doors(&mut self, config: &Config, bound: Vec<Bound>) -> Result<(), Failure> {
-        let open = |bound: Bound| Ok((Door::Amqp, bound.open().map_err(Failure::Address)?));
+        let open = |bound: Bound| {
+            let door = match bound.scheme {
+                Scheme::Kafka => Door::Kafka,
+                Scheme::Amqp | Scheme::Http => Door::Amqp,
+            };
+            Ok((door, bound.open().map_err(Failure::Address)?))
+        };
         let doors = bound.into_iter().map(open).collect::<Result<_, _>>()?;
         let (most, room) = (config.limits.connections_max, room_for_connections());
         if room < most {

@@ -3,20 +3,52 @@
 use std::sync::Arc;
 
 use base::{Now, SendBuffer};
-use model::{Event, Limits, Request};
-use proto_amqp::{Product, Session, Step};
+use model::{Event, Limits, Peer, Request};
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// AMQP 0-9-1.
     Amqp,
+    /// Kafka.
+    Kafka,
+}
+
+/// What the node says of itself, in each protocol's words.
+#[derive(Clone, Debug)]
+pub(crate) struct Products {
+    pub amqp: Arc<proto_amqp::Product>,
+    pub kafka: Arc<proto_kafka::Product>,
+}
+
+/// What came of some input.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// A request for the broker. More input may be behind it.
+    Request(Request<'a>),
+    /// The rest is incomplete.
+    More,
+    /// An answer must come first.
+    Waiting,
+    /// Send what is left to send, then close the connection.
+    End,
 }
 
 /// The session of a connection: the one place where every protocol is named.
 #[derive(Debug)]
 enum Protocol {
-    Amqp(Box<Session>),
+    Amqp(Box<proto_amqp::Session>),
+    Kafka(Box<proto_kafka::Session>),
+}
+
+/// Calls one method of whatever session there is.
+macro_rules! session {
+    ($protocol:expr, $session:ident => $call:expr) => {
+        match $protocol {
+            Protocol::Amqp($session) => $call,
+            Protocol::Kafka($session) => $call,
+        }
+    };
 }
 
 /// One connection of this shard.
@@ -38,12 +70,20 @@ impl Connection {
     pub(crate) fn new(
         door: Door,
         limits: Arc<Limits>,
-        product: Arc<Product>,
+        products: &Products,
+        peer: &Peer,
         seed: u64,
         now: Now,
     ) -> Connection {
         let protocol = match door {
-            Door::Amqp => Protocol::Amqp(Box::new(Session::new(limits, product, seed, now))),
+            Door::Amqp => {
+                Protocol::Amqp(Box::new(proto_amqp::Session::new(limits, products.amqp.clone(), seed, now)))
+            }
+            Door::Kafka => {
+                let advertised = advertised(&peer.local);
+                let product = products.kafka.clone();
+                Protocol::Kafka(Box::new(proto_kafka::Session::new(limits, product, advertised, seed, now)))
+            }
         };
         Connection {
             protocol,
@@ -59,67 +99,86 @@ impl Connection {
     #[inline]
     pub(crate) fn receive<'a>(&'a mut self, input: &'a [u8]) -> (usize, Step<'a>) {
         match &mut self.protocol {
-            Protocol::Amqp(session) => session.receive(input, &mut self.out),
-        }
-    }
-
-    pub(crate) fn poll_request(&mut self) -> Option<Request<'_>> {
-        match &mut self.protocol {
-            Protocol::Amqp(session) => session.poll_request(&mut self.out),
-        }
-    }
-
-    pub(crate) fn on_event(&mut self, event: &Event) {
-        match &mut self.protocol {
-            Protocol::Amqp(session) => session.on_event(event, &mut self.out),
-        }
-    }
-
-    pub(crate) fn flush(&mut self) {
-        match &mut self.protocol {
-            Protocol::Amqp(session) => session.flush(&mut self.out),
-        }
-    }
-
-    pub(crate) fn abandon(&mut self) -> Vec<Request<'static>> {
-        match &mut self.protocol {
-            Protocol::Amqp(session) => session.abandon().collect(),
-        }
-    }
-
-    /// `unread`: its input is left unread on purpose, so its silence says nothing.
-    pub(crate) fn tick(&mut self, now: Now, unread: bool) {
-        match &mut self.protocol {
             Protocol::Amqp(session) => {
-                if unread {
-                    session.excuse_silence();
-                }
-                drop(session.tick(now, &mut self.out));
+                let (taken, step) = session.receive(input, &mut self.out);
+                let step = match step {
+                    proto_amqp::Step::Request(request) => Step::Request(request),
+                    proto_amqp::Step::More => Step::More,
+                    proto_amqp::Step::Waiting => Step::Waiting,
+                    proto_amqp::Step::End => Step::End,
+                };
+                (taken, step)
+            }
+            Protocol::Kafka(session) => {
+                let (taken, step) = session.receive(input, &mut self.out);
+                let step = match step {
+                    proto_kafka::Step::Request(request) => Step::Request(request),
+                    proto_kafka::Step::More => Step::More,
+                    proto_kafka::Step::Waiting => Step::Waiting,
+                    proto_kafka::Step::End => Step::End,
+                };
+                (taken, step)
             }
         }
     }
 
+    pub(crate) fn poll_request(&mut self) -> Option<Request<'_>> {
+        session!(&mut self.protocol, session => session.poll_request(&mut self.out))
+    }
+
+    pub(crate) fn on_event(&mut self, event: &Event) {
+        session!(&mut self.protocol, session => session.on_event(event, &mut self.out));
+    }
+
+    pub(crate) fn flush(&mut self) {
+        session!(&mut self.protocol, session => session.flush(&mut self.out));
+    }
+
+    pub(crate) fn abandon(&mut self) -> Vec<Request<'static>> {
+        session!(&mut self.protocol, session => session.abandon().collect())
+    }
+
+    /// `unread`: its input is left unread on purpose, so its silence says nothing.
+    pub(crate) fn tick(&mut self, now: Now, unread: bool) {
+        session!(&mut self.protocol, session => {
+            if unread {
+                session.excuse_silence();
+            }
+            drop(session.tick(now, &mut self.out));
+        });
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        match &self.protocol {
-            Protocol::Amqp(session) => session.next_deadline(),
-        }
+        session!(&self.protocol, session => session.next_deadline())
     }
 
     pub(crate) fn shut_down(&mut self) {
-        match &mut self.protocol {
-            Protocol::Amqp(session) => session.shutdown(&mut self.out),
-        }
+        session!(&mut self.protocol, session => session.shutdown(&mut self.out));
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        match &self.protocol {
-            Protocol::Amqp(session) => session.is_ended(),
-        }
+        session!(&self.protocol, session => session.is_ended())
     }
 
     pub(crate) fn partial_bytes(&self) -> usize {
-        match &self.protocol {
-            Protocol::Amqp(session) => session.partial_bytes(),
-        }
+        session!(&self.protocol, session => session.partial_bytes())
+    }
+}
+
+/// Host and port that a client dialled, for telling it where the node is.
+fn advertised(local: &str) -> (String, u16) {
+    let (host, port) = local.rsplit_once(':').unwrap_or((local, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (host.to_owned(), port.parse().unwrap_or(9092))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_the_address_it_dialled() {
+        assert_eq!(advertised("127.0.0.1:9092"), ("127.0.0.1".to_owned(), 9092));
+        assert_eq!(advertised("[::1]:19092"), ("::1".to_owned(), 19092));
     }
 }

@@ -8,10 +8,9 @@ use base::{Map, Now, Pool, Prng, SendBuffer, map};
 use broker::{Broker, Notice, Parcel, Settings};
 use commitlog::disk::{Disk, DiskDone, DiskOp};
 use model::{ConnId, Limits, NodeId, Peer, ShardId, Status};
-use proto_amqp::{Product, Step};
 
 use crate::Door;
-use crate::connection::Connection;
+use crate::connection::{Connection, Products, Step};
 use crate::timers::Timers;
 
 /// Spare send buffers kept, and the largest that is.
@@ -93,7 +92,7 @@ pub enum LogLevel {
 #[derive(Debug)]
 pub struct Shard {
     limits: Arc<Limits>,
-    product: Arc<Product>,
+    products: Products,
     broker: Broker,
     connections: Map<ConnId, Connection>,
     timers: Timers,
@@ -110,9 +109,15 @@ impl Shard {
     /// Recovers the shard from its files. Blocking. `Err` says for a person what is wrong and what is lost.
     pub fn open(config: Config, pool: Pool, disk: &dyn Disk, now: Now) -> Result<Shard, String> {
         let users = auth::Authenticator::new(config.users);
-        let product = Product {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster_name: format!("waystation@node-{}", config.node),
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let cluster = format!("waystation@node-{}", config.node);
+        let products = Products {
+            amqp: Arc::new(proto_amqp::Product { version: version.clone(), cluster_name: cluster.clone() }),
+            kafka: Arc::new(proto_kafka::Product {
+                cluster_id: cluster,
+                node_id: i32::from(config.node.0),
+                version,
+            }),
         };
         let limits = Arc::new(config.limits.clone());
         let seed = config.seed;
@@ -124,11 +129,12 @@ impl Shard {
             boot: config.boot,
             seed: config.seed,
             segment_bytes: config.segment_bytes,
+            read_block: proto_amqp::map::read_properties,
             limits: config.limits,
         };
         Ok(Shard {
             limits,
-            product: Arc::new(product),
+            products,
             broker: Broker::open_shard(settings, users, pool, disk, now)?,
             connections: map(seed),
             timers: Timers::default(),
@@ -145,8 +151,8 @@ impl Shard {
     /// A connection was accepted.
     pub fn accepted(&mut self, conn: ConnId, door: Door, peer: Peer, now: Now) {
         self.now = now;
-        let (limits, product) = (self.limits.clone(), self.product.clone());
-        let mut connection = Connection::new(door, limits, product, self.prng.draw(), now);
+        let seed = self.prng.draw();
+        let mut connection = Connection::new(door, self.limits.clone(), &self.products, &peer, seed, now);
         if self.draining {
             // It was accepted before the listener knew.
             connection.shut_down();

@@ -2,7 +2,7 @@
 
 use model::{ConnId, ConsumerId, Delivered, Event, GroupId, Lane, Outcome, QueueId, Refusal, Subscribe};
 use queue::{ConsumerKey, Handed, Subscription};
-use topology::QueueRecord;
+use topology::{QueueKind, QueueRecord};
 
 use super::Pending;
 use super::connection::Consumer;
@@ -15,6 +15,10 @@ impl Broker {
     pub(crate) fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>) {
         let lane = subscribe.lane;
         let queue = match self.find_queue(conn, subscribe.queue) {
+            Ok(queue) if queue.kind == QueueKind::Stream => {
+                let text = format!("consuming stream '{}'", subscribe.queue);
+                return self.refuse(conn, Some(lane), Refusal::Unsupported(text));
+            }
             Ok(queue) => (queue.id, queue.group),
             Err(refusal) => return self.refuse(conn, Some(lane), refusal),
         };
@@ -226,6 +230,10 @@ impl Broker {
     /// One message, now.
     pub(crate) fn get(&mut self, conn: ConnId, lane: Lane, name: &str, settled: bool) {
         let (queue, group) = match self.find_queue(conn, name) {
+            Ok(queue) if queue.kind == QueueKind::Stream => {
+                let text = format!("basic.get on stream '{name}': a stream is read by consumers only");
+                return self.refuse(conn, Some(lane), Refusal::Unsupported(text));
+            }
             Ok(queue) => (queue.id, queue.group),
             Err(refusal) => return self.refuse(conn, Some(lane), refusal),
         };

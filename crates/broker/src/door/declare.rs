@@ -2,7 +2,7 @@
 //! group and answered when every shard has it.
 
 use model::{Change, ConnId, Entity, Event, GroupId, Lane, OperationKind, QueueId, REPLY_PREFIX, Refusal};
-use topology::{Command, Owner};
+use topology::{Command, Owner, QueueKind};
 
 use super::{Pending, PendingChange};
 use crate::Broker;
@@ -68,7 +68,11 @@ impl Broker {
     }
 
     fn purge(&mut self, conn: ConnId, lane: Lane, name: &str) -> Result<(), Refusal> {
-        let (queue, group) = self.find_queue(conn, name).map(|queue| (queue.id, queue.group))?;
+        let queue = self.find_queue(conn, name)?;
+        if queue.kind == QueueKind::Stream {
+            return Err(Refusal::Unsupported(format!("stream '{name}' cannot be purged")));
+        }
+        let (queue, group) = (queue.id, queue.group);
         self.ask(group, queue, Pending::Purged { conn, lane }, Question::Purge);
         Ok(())
     }

@@ -116,6 +116,7 @@ impl Broker {
     pub fn disconnected(&mut self, conn: ConnId) {
         self.leave(conn, PendingChange::Nobody, None);
         let Some(connection) = self.door.connections.remove(&conn) else { return };
+        self.cancel_all(conn);
         self.counters.connections_closed += 1;
         for ticket in connection.lanes.values().filter_map(|state| state.closing) {
             // Answers find no lane any more, so the barriers that wait for them would stay.

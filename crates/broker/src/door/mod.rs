@@ -1,6 +1,7 @@
 //! The door: connections and their lanes, what each waits for, and the operations this shard sends to each group.
 
 pub(crate) mod connection;
+pub(crate) mod log;
 pub(crate) mod outgoing;
 pub(crate) mod routes;
 
@@ -17,6 +18,7 @@ use model::{Change, ConnId, ConsumerId, GroupId, Lane, OpSequence, QueueId};
 
 use crate::parcel::Ticket;
 use connection::Connection;
+use log::{Gather, Part, Partitions};
 use outgoing::Outgoing;
 pub(crate) use replies::PendingChange;
 use routes::Routes;
@@ -64,6 +66,15 @@ pub(crate) struct Door {
     pub group_of: Map<QueueId, GroupId>,
     /// Publishes routed to several groups: how many have not applied them yet.
     pub spread: Map<(ConnId, Lane, u64), u32>,
+    /// Partitions that were looked up.
+    pub partitions: Partitions,
+    /// Answers that are being put together.
+    pub gathers: Map<u64, Gather>,
+    pub next_gather: u64,
+    /// The questions asked for them.
+    pub parts: Map<Ticket, Part>,
+    /// Producer ids given out since the start.
+    pub producers: u64,
     next_ticket: Ticket,
 }
 
@@ -78,13 +89,23 @@ impl Door {
             changes: map(seed),
             group_of: map(seed),
             spread: map(seed),
+            partitions: Partitions::new(seed),
+            gathers: map(seed),
+            next_gather: 1,
+            parts: map(seed),
+            producers: 0,
             next_ticket: 1,
         }
     }
 
-    pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
-        let ticket = self.next_ticket;
+    /// A number for something that is asked.
+    pub(crate) fn draw_ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
+        self.next_ticket - 1
+    }
+
+    pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
+        let ticket = self.draw_ticket();
         if let Some((conn, lane)) = pending.lane() {
             self.waits(conn, lane);
         }

@@ -4,9 +4,11 @@
 //! entry, or leave alone after a short while. What a group cannot take yet stays here, in order, and publishes among it
 //! are refused after a time.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use base::{Now, Pool};
+use model::batch::Summary;
 use model::{
     ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
     ShardId,
@@ -14,6 +16,7 @@ use model::{
 use queue::ConsumerKey;
 
 use super::parked::Parked;
+use crate::log_parcel::{AppendAnswer, LogReply};
 use crate::parcel::{Content, Post, Ticket, merged};
 
 /// Who is told when an operation is applied.
@@ -23,6 +26,10 @@ pub(crate) enum Waits {
     Publish { conn: ConnId, lane: Lane, first: u64, last: u64, bytes: usize, spread: bool },
     /// One of the groups of a barrier.
     Barrier(Ticket),
+    /// A batch of so many bytes appended to a log; answered unless nobody wants to know of success.
+    Append { conn: ConnId, token: u64, bytes: usize, answer: bool, log_append_ms: Option<i64> },
+    /// A host's reply that may leave once the operation is applied.
+    Reply { to: ShardId, ticket: Ticket, reply: LogReply },
     /// Credit that may be spent once what was returned before it is back.
     Grant { queue: QueueId, key: ConsumerKey, messages: u32 },
 }
@@ -74,6 +81,8 @@ pub(crate) struct Outgoing {
     returning: OpSequence,
     urgent: bool,
     waiting: VecDeque<Waiting>,
+    /// What became of appends to logs, until their operations count as applied.
+    appended: VecDeque<(OpSequence, AppendAnswer)>,
     /// How many at the end of `waiting` belong to the open builder: only those may be merged with.
     waiting_open: usize,
     capacity: usize,
@@ -98,6 +107,7 @@ impl Outgoing {
             returning: OpSequence(0),
             urgent: false,
             waiting: VecDeque::new(),
+            appended: VecDeque::new(),
             waiting_open: 0,
             capacity: 0,
         }
@@ -145,6 +155,60 @@ impl Outgoing {
         self.builder(turn.pool).append_parts(queues, hand_out);
     }
 
+    /// Adds a batch for one log as it came.
+    pub(crate) fn append_batch(
+        &mut self,
+        turn: Turn<'_>,
+        log: QueueId,
+        summary: &Summary,
+        body: &[u8],
+        waits: Waits,
+    ) {
+        let half = turn.limits.entry_bytes_max / 2;
+        if self.builder.as_ref().is_some_and(|builder| builder.len() + body.len() > 2 * half) {
+            self.seal_builder(turn.now, false);
+        }
+        if self.builder.is_none() {
+            self.capacity = self.capacity.max(body.len() + 512);
+        }
+        self.builder(turn.pool).append_batch(log, summary, body);
+        self.urgent = true;
+        self.wait(waits);
+        if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
+            self.seal_builder(turn.now, false);
+        }
+    }
+
+    /// Adds an operation with an opaque body and tells `waits` when it is applied.
+    pub(crate) fn awaited(
+        &mut self,
+        turn: Turn<'_>,
+        kind: OperationKind,
+        object: QueueId,
+        body: &[u8],
+        waits: Waits,
+    ) {
+        self.operation(turn.pool, kind, object, body);
+        self.wait(waits);
+    }
+
+    /// What became of an append, told before it counts as applied.
+    pub(crate) fn appended(&mut self, sequence: OpSequence, answer: AppendAnswer) {
+        self.appended.push_back((sequence, answer));
+    }
+
+    /// Takes what was told of the append of this number.
+    fn take_appended(&mut self, sequence: OpSequence) -> Option<AppendAnswer> {
+        while let Some((told, _)) = self.appended.front() {
+            match told.cmp(&sequence) {
+                Ordering::Less => drop(self.appended.pop_front()),
+                Ordering::Equal => return self.appended.pop_front().map(|(_, answer)| answer),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
     /// Adds an operation with an opaque body, to be sent this turn.
     pub(crate) fn operation(
         &mut self,
@@ -153,8 +217,20 @@ impl Outgoing {
         object: QueueId,
         body: &[u8],
     ) -> OpSequence {
+        self.flagged(pool, kind, 0, object, body)
+    }
+
+    /// Likewise, with flags.
+    pub(crate) fn flagged(
+        &mut self,
+        pool: &Pool,
+        kind: OperationKind,
+        flags: u8,
+        object: QueueId,
+        body: &[u8],
+    ) -> OpSequence {
         self.urgent = true;
-        self.builder(pool).operation(kind, 0, object, body)
+        self.builder(pool).operation(kind, flags, object, body)
     }
 
     /// Adds an operation over ranges, to be sent this turn.
@@ -329,16 +405,21 @@ impl Outgoing {
     }
 
     /// Everything up to `sequence` is applied: hands over who waited for it.
-    pub(crate) fn applied(&mut self, sequence: OpSequence, mut tell: impl FnMut(Waits)) {
+    pub(crate) fn applied(
+        &mut self,
+        sequence: OpSequence,
+        mut tell: impl FnMut(Waits, Option<AppendAnswer>),
+    ) {
         self.applied = self.applied.max(sequence);
         while let Some((_, bytes)) = self.sent.front().filter(|(last, _)| *last <= sequence) {
             self.sent_bytes -= bytes;
             self.sent.pop_front();
         }
         while self.waiting.front().is_some_and(|waiting| waiting.sequence <= sequence) {
-            if let Some(waiting) = self.waiting.pop_front() {
-                tell(waiting.what);
-            }
+            let Some(Waiting { sequence, what }) = self.waiting.pop_front() else { break };
+            let appended =
+                if matches!(what, Waits::Append { .. }) { self.take_appended(sequence) } else { None };
+            tell(what, appended);
         }
         self.waiting_open = self.waiting_open.min(self.waiting.len());
     }

@@ -95,7 +95,7 @@ impl Broker {
     /// Publishes that waited for their groups for too long are not taken.
     pub(crate) fn refuse_overdue(&mut self) {
         let mut told = std::mem::take(&mut self.told);
-        for waits in told.drain(..) {
+        for (waits, _) in told.drain(..) {
             self.not_taken(waits);
         }
         self.told = told;

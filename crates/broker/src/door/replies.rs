@@ -4,6 +4,7 @@ use model::{ConnId, Event, Lane, OpSequence, Refusal};
 use topology::Answer as Changed;
 
 use super::Pending;
+use super::log::PendingTopics;
 use crate::Broker;
 use crate::parcel::{Answer, Ticket};
 
@@ -18,6 +19,10 @@ pub(crate) enum PendingChange {
     Closing(Ticket),
     /// The start of this shard.
     Boot,
+    /// Part of an answer about topics.
+    Topic(PendingTopics),
+    /// Likewise, applied on this shard with this answer, not yet on all.
+    TopicAnswered(PendingTopics, Changed),
     /// Nobody waits.
     Nobody,
 }
@@ -102,10 +107,13 @@ impl Broker {
 
     /// This shard has applied a change that it proposed itself.
     pub(crate) fn change_answered(&mut self, sequence: OpSequence, answer: Changed) {
-        if let Some(pending) = self.door.changes.get_mut(&sequence)
-            && let PendingChange::Client { conn, lane } = *pending
-        {
-            *pending = PendingChange::Answered { conn, lane, answer };
+        let Some(pending) = self.door.changes.get_mut(&sequence) else { return };
+        match *pending {
+            PendingChange::Client { conn, lane } => {
+                *pending = PendingChange::Answered { conn, lane, answer };
+            }
+            PendingChange::Topic(topic) => *pending = PendingChange::TopicAnswered(topic, answer),
+            _ => {}
         }
     }
 
@@ -118,7 +126,8 @@ impl Broker {
             }
             Some(PendingChange::Closing(ticket)) => self.barrier_passed(ticket),
             Some(PendingChange::Boot) => self.booted = true,
-            Some(PendingChange::Client { .. } | PendingChange::Nobody) | None => {}
+            Some(PendingChange::TopicAnswered(topic, answer)) => self.topic_changed(topic, answer),
+            Some(PendingChange::Client { .. } | PendingChange::Topic(_) | PendingChange::Nobody) | None => {}
         }
     }
 

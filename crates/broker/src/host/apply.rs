@@ -1,14 +1,16 @@
 //! Proposing to groups hosted here and applying what is committed.
 
 use base::Block;
-use model::{GroupId, Index};
-use queue::{Delivery, Effect};
+use model::topic::Appended;
+use model::{GroupId, Index, LogRefusal};
+use queue::{AppendOutcome, AppendRefusal, Delivery, Effect};
 use replica::{Committed, Role};
 
 use super::HostWaits;
 use super::group::{GroupLog, HostedQueue, QueueGroup};
 use crate::Broker;
 use crate::broker::Notice;
+use crate::log_parcel::AppendAnswer;
 use crate::parcel::{Answer, Content};
 
 impl Broker {
@@ -120,6 +122,14 @@ impl Broker {
                 }
             }
             Effect::Deleted { queue, .. } => self.revoke(at, queue),
+            Effect::Appended { origin, .. } if origin.boot() != self.origin.boot() => {}
+            Effect::Appended { log, origin, sequence, answer } => {
+                let start = group.machine.log(log).map_or(0, queue::LogState::start);
+                let (id, answer) = (group.id, append_answer(answer, start));
+                self.post.send(origin.shard(), Content::Appended { group: id, sequence, answer });
+            }
+            Effect::Grown { log } => self.log_grown(log),
+            Effect::Trimmed { .. } => {}
             // What an earlier start of this node proposed and is applied only now has nobody waiting for it; its
             // numbers must not be taken for those of this start.
             Effect::Applied { origin, .. } if origin.boot() != self.origin.boot() => {}
@@ -140,7 +150,6 @@ impl Broker {
                 }
             }
             Effect::Answered { .. } | Effect::Superseded { .. } => {}
-            Effect::Appended { .. } | Effect::Grown { .. } | Effect::Trimmed { .. } => {}
             Effect::Gap { origin, sequence, expected } => {
                 let id = group.id;
                 let text = format!(
@@ -169,5 +178,20 @@ fn forget(group: &mut QueueGroup, index: Index, log: &mut commitlog::CommitLog) 
         GroupLog::Memory { entries, .. } => {
             entries.remove(&index);
         }
+    }
+}
+
+/// What a machine says of an append, as its client is told.
+fn append_answer(answer: Result<AppendOutcome, AppendRefusal>, start: u64) -> AppendAnswer {
+    match answer {
+        Ok(outcome) => Ok(Appended { base_offset: outcome.base, log_append_ms: None, start }),
+        Err(AppendRefusal::NoLog) => Err(LogRefusal::UnknownPartition),
+        Err(AppendRefusal::OutOfSequence) => Err(LogRefusal::OutOfSequence),
+        Err(AppendRefusal::StaleProducer) => Err(LogRefusal::StaleProducer),
+        Err(AppendRefusal::UnknownProducer) => Err(LogRefusal::UnknownProducer),
+        Err(AppendRefusal::Forgotten) => Err(LogRefusal::Unavailable(
+            "it is not known any more what became of this batch".to_owned(),
+            true,
+        )),
     }
 }

@@ -1,7 +1,8 @@
 //! Changes of the topology as they arrive on each shard, in the same order everywhere.
 
-use model::{GroupId, OpSequence, OperationKind, Origin, QueueId, ShardId};
-use topology::{Answer as Changed, Command, QueueRecord};
+use model::entry::{COORDINATOR, LOG};
+use model::{OpSequence, OperationKind, Origin, QueueId, ShardId};
+use topology::{Answer as Changed, Command, QueueKind, QueueRecord};
 
 use super::HostWaits;
 
@@ -28,7 +29,12 @@ impl Broker {
         self.host.changes.insert(number, (1, 0));
         match &answer {
             Changed::Declared { queue, created: true } => self.create(number, queue),
-            Changed::DeletedQueues { queues } => queues.iter().for_each(|queue| self.delete(number, queue)),
+            Changed::TopicCreated { queues, .. } | Changed::Coordinators { queues } => {
+                queues.iter().for_each(|queue| self.create(number, queue));
+            }
+            Changed::DeletedQueues { queues } | Changed::TopicDeleted { queues, .. } => {
+                queues.iter().for_each(|queue| self.delete(number, queue));
+            }
             _ => self.start_groups(),
         }
         if origin == self.origin {
@@ -39,17 +45,18 @@ impl Broker {
 
     fn create(&mut self, number: u64, queue: &QueueRecord) {
         self.door.group_of.insert(queue.id, queue.group);
-        self.carry_out(number, OperationKind::Configure, queue.id, queue.group);
+        self.carry_out(number, OperationKind::Configure, queue);
     }
 
     fn delete(&mut self, number: u64, queue: &QueueRecord) {
-        self.carry_out(number, OperationKind::Delete, queue.id, queue.group);
+        self.carry_out(number, OperationKind::Delete, queue);
         self.door.group_of.remove(&queue.id);
     }
 
     /// Adds the operation to the group's entry, if it is hosted here, in front of whatever this shard or others
     /// send it later: the group knows its queues before anybody can publish to them.
-    fn carry_out(&mut self, number: u64, kind: OperationKind, queue: QueueId, group: GroupId) {
+    fn carry_out(&mut self, number: u64, kind: OperationKind, queue: &QueueRecord) {
+        let group = queue.group;
         let Some(at) = self.door.by_group.get(&group).filter(|_| self.host.by_group.contains_key(&group))
         else {
             return;
@@ -59,7 +66,8 @@ impl Broker {
         }
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
         let outgoing = &mut self.door.outgoing[*at];
-        let sequence = outgoing.operation(&self.pool, kind, queue, &[]);
+        let flags = if kind == OperationKind::Configure { configured_as(queue.kind) } else { 0 };
+        let sequence = outgoing.flagged(&self.pool, kind, flags, queue.id, &[]);
         let counts = kind == OperationKind::Delete;
         self.host.waits.insert((group, sequence), HostWaits::Change { number, counts });
         if self.settings.shards > 1 {
@@ -91,17 +99,36 @@ impl Broker {
     pub(crate) fn reconcile(&mut self) {
         let mut operations = Vec::new();
         for group in &self.host.groups {
+            let machine = &group.machine;
+            let has = |queue: &QueueRecord| match queue.kind {
+                QueueKind::Queue => machine.queue(queue.id).is_some(),
+                QueueKind::Stream => machine.log(queue.id).is_some(),
+                QueueKind::Coordinator => machine.coordinator(queue.id).is_some(),
+            };
             let declared = self.topology.queues().filter(|queue| queue.group == group.id);
-            let missing = declared.filter(|queue| group.machine.queue(queue.id).is_none());
-            operations.extend(missing.map(|queue| (group.id, OperationKind::Configure, queue.id)));
-            let undeclared = group.machine.queues().map(|(id, _)| id);
-            let undeclared = undeclared.filter(|id| self.topology.queue_by_id(*id).is_none());
-            operations.extend(undeclared.map(|id| (group.id, OperationKind::Delete, id)));
+            let missing = declared.filter(|queue| !has(queue));
+            let configure = |queue: &QueueRecord| {
+                (group.id, OperationKind::Configure, configured_as(queue.kind), queue.id)
+            };
+            operations.extend(missing.map(configure));
+            let queues = machine.queues().map(|(id, _)| id);
+            let all = queues.chain(machine.logs().map(|(id, _)| id));
+            let undeclared = all.filter(|id| self.topology.queue_by_id(*id).is_none());
+            operations.extend(undeclared.map(|id| (group.id, OperationKind::Delete, 0, id)));
         }
-        for (group, kind, queue) in operations {
+        for (group, kind, flags, queue) in operations {
             if let Some(outgoing) = self.door.outgoing(group) {
-                outgoing.operation(&self.pool, kind, queue, &[]);
+                outgoing.flagged(&self.pool, kind, flags, queue, &[]);
             }
         }
+    }
+}
+
+/// What a group is to make of a queue record.
+fn configured_as(kind: QueueKind) -> u8 {
+    match kind {
+        QueueKind::Queue => 0,
+        QueueKind::Stream => LOG,
+        QueueKind::Coordinator => COORDINATOR,
     }
 }

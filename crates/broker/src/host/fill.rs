@@ -70,8 +70,7 @@ impl Broker {
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
-        let mut source =
-            |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
+        let mut source = |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
         if delivery.waiting_for().is_some() {
             group.reading.insert(queue);

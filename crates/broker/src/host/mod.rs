@@ -5,6 +5,7 @@ mod changes;
 mod checkpoint;
 mod fill;
 mod group;
+mod log;
 mod metadata;
 mod questions;
 
@@ -14,6 +15,7 @@ use model::{GroupId, OpSequence, QueueId, ShardId};
 use crate::parcel::Ticket;
 pub(crate) use checkpoint::Checkpointing;
 pub(crate) use group::{Asked, GroupLog, QueueGroup};
+pub(crate) use log::Logs;
 pub(crate) use metadata::MetadataHost;
 
 /// Who waits for the answer of an operation.
@@ -41,6 +43,7 @@ pub(crate) struct Host {
     /// Changes of the topology that wait for this shard's groups: operations missing, messages deleted.
     pub changes: Map<u64, (u32, u64)>,
     pub checkpointing: Option<Checkpointing>,
+    pub logs: Logs,
 }
 
 impl Host {
@@ -52,6 +55,7 @@ impl Host {
             waits: map(seed),
             changes: map(seed),
             checkpointing: None,
+            logs: Logs::new(seed),
         }
     }
 

@@ -16,6 +16,10 @@ impl Broker {
             return self.reply(asked.from, asked.ticket, no_queue(asked.queue));
         };
         let group = &mut self.host.groups[at];
+        if let (Question::Count, Some(log)) = (&asked.question, group.machine.log(asked.queue)) {
+            let answer = Answer::Counted { ready: log.records(), held: 0, consumers: 0 };
+            return self.reply(asked.from, asked.ticket, answer);
+        }
         // A queue of the topology that the group does not know is being configured by this shard.
         let early =
             !group.queues.contains_key(&asked.queue) && self.topology.queue_by_id(asked.queue).is_some();
@@ -85,8 +89,7 @@ impl Broker {
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
-        let mut source =
-            |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
+        let mut source = |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
         let got = delivery.get(state, (key, lane), false, &mut source);
         match got {
             Got::One(handed, remaining) => {

@@ -67,6 +67,7 @@ impl Node {
             groups: self.groups,
             boot: self.boot,
             seed: 7,
+            read_block: |_| None,
             segment_bytes: 64 << 10,
             limits: self.limits.clone(),
         };

@@ -9,16 +9,19 @@ use std::str::FromStr;
 pub enum Scheme {
     /// AMQP 0-9-1.
     Amqp,
+    /// Kafka.
+    Kafka,
     /// Health, metrics and status.
     Http,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 2] = [Scheme::Amqp, Scheme::Http];
+    const ALL: [Scheme; 3] = [Scheme::Amqp, Scheme::Kafka, Scheme::Http];
 
     fn name(self) -> &'static str {
         match self {
             Scheme::Amqp => "amqp",
+            Scheme::Kafka => "kafka",
             Scheme::Http => "http",
         }
     }
@@ -60,7 +63,8 @@ impl FromStr for Listen {
         let example = "write it like amqp://127.0.0.1:5672";
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(format!("no protocol; {example}")))?;
         let known = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
-        let scheme = known.ok_or_else(|| wrong(format!("unknown protocol '{scheme}'; known: amqp, http")))?;
+        let scheme =
+            known.ok_or_else(|| wrong(format!("unknown protocol '{scheme}'; known: amqp, kafka, http")))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let rest = match rest.strip_prefix("localhost:") {
             Some(port) => format!("127.0.0.1:{port}"),

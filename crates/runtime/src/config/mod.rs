@@ -60,7 +60,11 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             data_dir: PathBuf::from("waystation-data"),
-            listen: vec![Listen::loopback(Scheme::Amqp, 5672), Listen::loopback(Scheme::Http, 15672)],
+            listen: vec![
+                Listen::loopback(Scheme::Amqp, 5672),
+                Listen::loopback(Scheme::Kafka, 9092),
+                Listen::loopback(Scheme::Http, 15672),
+            ],
             shards: None,
             groups: None,
             segment_bytes: SEGMENT_BYTES,

@@ -1,0 +1,105 @@
+//! Appending batches as they came: checked here, stored untouched.
+
+use model::batch::LOG_APPEND_TIME;
+use model::topic::AppendBatch;
+use model::{ConnId, LogAnswer, LogRefusal};
+use recordbatch::Checked;
+
+use crate::Broker;
+use crate::door::outgoing::{Turn, Waits};
+
+/// Bytes a compressed batch may become where its keys must be looked at.
+const OPENED_BYTES_MAX: usize = 64 << 20;
+
+impl Broker {
+    /// Takes one batch for one partition. It is answered once it is durable on a majority and applied.
+    pub(crate) fn append_batch(&mut self, conn: ConnId, token: u64, append: &AppendBatch<'_>) {
+        if let Err(refusal) = self.try_append(conn, token, append) {
+            self.counters.refusals += 1;
+            self.answer_log(conn, token, LogAnswer::Appended(Err(refusal)));
+        }
+    }
+
+    fn try_append(&mut self, conn: ConnId, token: u64, append: &AppendBatch<'_>) -> Result<(), LogRefusal> {
+        if let Some(reason) = self.alarm {
+            // The session's client is to try again: what is full may be emptied.
+            return Err(LogRefusal::Unavailable(reason.to_owned(), true));
+        }
+        let vhost = self.vhost_of(conn);
+        let partitions = &mut self.door.partitions;
+        let partition = match append.id {
+            Some(id) => partitions.find_by_id(&self.topology, &vhost, id, append.partition)?,
+            None => partitions.find(&self.topology, &vhost, append.topic, append.partition)?,
+        };
+        let target = partition.target;
+        let (largest, log_append) =
+            (partition.settings.max_message_bytes as usize, partition.settings.log_append_time);
+        let keyed = partition.settings.compact;
+        let checked = recordbatch::check(append.batch)?;
+        if append.batch.len() > largest {
+            let text = format!("a batch of {} bytes where {largest} are allowed", append.batch.len());
+            return Err(LogRefusal::TooLarge(text));
+        }
+        if keyed {
+            check_keys(&checked, append.batch)?;
+        }
+        let now_ms = self.now.wall_ms as i64;
+        let stamped = log_append.then(|| stamped(append.batch, now_ms));
+        let mut summary = checked.summary(now_ms);
+        if log_append {
+            summary.flags |= LOG_APPEND_TIME;
+            (summary.timestamp_min, summary.timestamp_max) = (now_ms, now_ms);
+        }
+        let body = stamped.as_deref().unwrap_or(append.batch);
+        let bytes = body.len();
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return Ok(()) };
+        let Some(at) = self.door.by_group.get(&target.group) else { return Err(super::unanswered()) };
+        connection.publishes = true;
+        connection.unconfirmed_bytes += bytes;
+        self.counters.published += u64::from(summary.count);
+        self.counters.published_bytes += bytes as u64;
+        let answer = append.required != 0;
+        let log_append_ms = log_append.then_some(now_ms);
+        let waits = Waits::Append { conn, token, bytes, answer, log_append_ms };
+        let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
+        self.door.outgoing[*at].append_batch(turn, target.queue, &summary, body, waits);
+        Ok(())
+    }
+
+    /// An append was applied, or refused by the log's own rules.
+    pub(crate) fn batch_appended(&mut self, waits: Waits, outcome: Option<crate::log_parcel::AppendAnswer>) {
+        let Waits::Append { conn, token, bytes, answer, log_append_ms } = waits else { return };
+        if let Some(connection) = self.door.connections.get_mut(&conn) {
+            connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
+        }
+        // The log was deleted between the check and the append.
+        let outcome = outcome.unwrap_or(Err(LogRefusal::UnknownPartition));
+        let outcome = outcome.map(|appended| model::topic::Appended { log_append_ms, ..appended });
+        if answer || outcome.is_err() {
+            self.answer_log(conn, token, LogAnswer::Appended(outcome));
+        }
+    }
+}
+
+/// The batch with the time of its append.
+fn stamped(batch: &[u8], now_ms: i64) -> Vec<u8> {
+    let mut batch = batch.to_vec();
+    recordbatch::append_time(&mut batch, now_ms);
+    batch
+}
+
+/// A topic that keeps the last record of every key takes no record without one.
+fn check_keys(checked: &Checked, batch: &[u8]) -> Result<(), LogRefusal> {
+    let is_keyed = match checked.is_keyed() {
+        Some(is_keyed) => is_keyed,
+        None => {
+            let opened = recordbatch::open(batch, OPENED_BYTES_MAX)?;
+            let mut records = opened.records();
+            records.try_fold(true, |keyed, record| record.map(|record| keyed & record.key.is_some()))?
+        }
+    };
+    if is_keyed {
+        return Ok(());
+    }
+    Err(LogRefusal::InvalidRecord("a compacted topic takes no record without a key".to_owned()))
+}

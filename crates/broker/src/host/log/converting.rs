@@ -1,0 +1,62 @@
+//! Batches in another encoding than they were written in.
+
+use model::batch::Encoding;
+use model::{Batch, LogRefusal, Record};
+use recordbatch::{BatchWriter, Codec, mapping};
+
+use crate::ReadBlock;
+
+/// Bytes a compressed batch may become where records were removed from it.
+const OPENED_BYTES_MAX: usize = 64 << 20;
+
+/// What of a batch is wanted, and how its rows are read.
+pub(super) struct Wanted<'a> {
+    /// The offset of its first record.
+    pub base: u64,
+    /// The topic its readers know it by.
+    pub topic: &'a str,
+    /// Reads the property blocks of AMQP messages.
+    pub read_block: ReadBlock,
+    /// Which offsets have not been removed.
+    pub keep: &'a dyn Fn(u64) -> bool,
+}
+
+/// A stored batch as a Kafka batch, without what was removed from it.
+pub(super) fn to_kafka(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogRefusal> {
+    match batch.summary.encoding {
+        Encoding::Rows => rows_to_kafka(batch, wanted),
+        Encoding::KafkaV2 => thinned(batch, wanted),
+    }
+}
+
+fn rows_to_kafka(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogRefusal> {
+    let mut writer = BatchWriter::new(wanted.base);
+    for (number, row) in batch.records().enumerate() {
+        let (_, row) = row.map_err(|damaged| super::reading::damaged(damaged.0))?;
+        if (wanted.keep)(wanted.base + number as u64) {
+            push(&mut writer, &row, number as i32, batch.summary.ingest, wanted);
+        }
+    }
+    Ok(writer.finish(Codec::None))
+}
+
+fn push(writer: &mut BatchWriter, row: &Record<'_>, delta: i32, ingest_ms: i64, wanted: &Wanted<'_>) {
+    let converted = mapping::to_kafka(row, wanted.topic, ingest_ms, &wanted.read_block);
+    writer.push(&converted.record(delta));
+}
+
+/// One row that came in parts, as a Kafka batch.
+pub(super) fn row_to_kafka(row: &[u8], ingest_ms: i64, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogRefusal> {
+    let (row, _) = Record::decode(row).map_err(|damaged| super::reading::damaged(damaged.0))?;
+    let mut writer = BatchWriter::new(wanted.base);
+    push(&mut writer, &row, 0, ingest_ms, wanted);
+    Ok(writer.finish(Codec::None))
+}
+
+fn thinned(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogRefusal> {
+    let keep =
+        |record: &recordbatch::KafkaRecord<'_>| (wanted.keep)(wanted.base + record.offset_delta as u64);
+    let kept = recordbatch::retain(batch.body, OPENED_BYTES_MAX, keep)?;
+    // A chunk of which nothing is left is gone from its log.
+    kept.ok_or_else(|| super::reading::damaged("a batch has none of the records its log has of it"))
+}

@@ -1,0 +1,125 @@
+//! Questions about one log: where an offset is, where an epoch ends, what may be forgotten, how large it is.
+
+use model::topic::{FoundOffset, OffsetAt};
+use model::{GroupId, LogRefusal, OperationKind, QueueId, ShardId};
+
+use super::AskedLog;
+use super::reading::Chunk;
+use crate::Broker;
+use crate::door::outgoing::{Turn, Waits};
+use crate::log_parcel::{LogFigures, LogQuestion, LogReply};
+use crate::parcel::{Content, Ticket};
+
+/// Bytes a compressed batch may become where a time is looked for in it.
+const OPENED_BYTES_MAX: usize = 64 << 20;
+
+impl Broker {
+    /// A question about a log hosted here.
+    pub(crate) fn asked_log(
+        &mut self,
+        from: ShardId,
+        (group, log): (GroupId, QueueId),
+        ticket: Ticket,
+        question: LogQuestion,
+    ) {
+        let asked = AskedLog { from, group, log, ticket, question };
+        let reply = match question {
+            LogQuestion::Offset(wanted) => match self.offset_of(group, log, wanted) {
+                Some(found) => LogReply::Offset(found),
+                None => return self.host.logs.asked.push(asked),
+            },
+            LogQuestion::EpochEnd(epoch) => LogReply::EpochEnd(self.epoch_end(group, log, epoch)),
+            LogQuestion::Trim(below) => match self.trim_log(&asked, below) {
+                Some(refusal) => LogReply::Trimmed(Err(refusal)),
+                None => return,
+            },
+            LogQuestion::Figures => LogReply::Figures(self.figures_of(group, log)),
+        };
+        self.post.send(from, Content::LogReplied { ticket, reply });
+    }
+
+    /// Something was read from disk: what waited for it is answered.
+    pub(super) fn ask_logs_again(&mut self) {
+        for asked in std::mem::take(&mut self.host.logs.asked) {
+            self.asked_log(asked.from, (asked.group, asked.log), asked.ticket, asked.question);
+        }
+    }
+
+    fn log_of(&self, group: GroupId, log: QueueId) -> Result<&queue::LogState, LogRefusal> {
+        let at = *self.host.by_group.get(&group).ok_or(LogRefusal::UnknownPartition)?;
+        self.host.groups[at].machine.log(log).ok_or(LogRefusal::UnknownPartition)
+    }
+
+    /// `None` while the batch that has it is being read.
+    fn offset_of(
+        &mut self,
+        group: GroupId,
+        log: QueueId,
+        wanted: OffsetAt,
+    ) -> Option<Result<FoundOffset, LogRefusal>> {
+        let state = match self.log_of(group, log) {
+            Ok(state) => state,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let epoch = state.epoch();
+        let known = |offset| FoundOffset { offset: Some(offset), timestamp_ms: None, epoch };
+        let nowhere = FoundOffset { offset: None, timestamp_ms: None, epoch };
+        let (chunk, timestamp) = match wanted {
+            OffsetAt::Earliest => return Some(Ok(known(state.start()))),
+            OffsetAt::Latest => return Some(Ok(known(state.end()))),
+            OffsetAt::Timestamp(timestamp) => (state.chunk_by_time(timestamp), timestamp),
+            OffsetAt::MaxTimestamp => {
+                let newest = state.chunk_of_latest();
+                let timestamp = newest.map_or(0, |chunk| chunk.timestamp_max);
+                (newest, timestamp)
+            }
+        };
+        let Some(chunk) = chunk.map(|chunk| Chunk::of(state, &chunk)) else { return Some(Ok(nowhere)) };
+        let start = state.start();
+        let at = *self.host.by_group.get(&group)?;
+        let (block, range) = match self.batch_of(at, log, &chunk)? {
+            Ok(found) => found,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let opened = match recordbatch::open(&block.as_slice()[range], OPENED_BYTES_MAX) {
+            Ok(opened) => opened,
+            Err(error) => return Some(Err(error.into())),
+        };
+        // A batch that the log's start lies within may have the time below it only: then its first record is as near.
+        let found = opened.first_since(timestamp).map(|(delta, timestamp)| FoundOffset {
+            offset: Some((chunk.first + delta as u64).max(start)),
+            timestamp_ms: Some(timestamp),
+            epoch,
+        });
+        Some(Ok(found.unwrap_or(nowhere)))
+    }
+
+    fn epoch_end(&self, group: GroupId, log: QueueId, epoch: u32) -> Result<(u32, u64), LogRefusal> {
+        Ok(self.log_of(group, log)?.epoch_end(epoch))
+    }
+
+    fn trim_log(&mut self, asked: &AskedLog, below: u64) -> Option<LogRefusal> {
+        let state = match self.log_of(asked.group, asked.log) {
+            Ok(state) => state,
+            Err(refusal) => return Some(refusal),
+        };
+        let (start, end) = (state.start(), state.end());
+        let below = if below == u64::MAX { end } else { below };
+        if below > end {
+            return Some(LogRefusal::OutOfRange(start, end));
+        }
+        let reply = LogReply::Trimmed(Ok(below.max(start)));
+        let waits = Waits::Reply { to: asked.from, ticket: asked.ticket, reply };
+        let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
+        let at = self.door.by_group.get(&asked.group)?;
+        let body = below.to_le_bytes();
+        self.door.outgoing[*at].awaited(turn, OperationKind::Trim, asked.log, &body, waits);
+        None
+    }
+
+    fn figures_of(&self, group: GroupId, log: QueueId) -> Result<LogFigures, LogRefusal> {
+        let state = self.log_of(group, log)?;
+        let producers = state.producers().collect();
+        Ok(LogFigures { start: state.start(), end: state.end(), bytes: state.bytes(), producers })
+    }
+}
