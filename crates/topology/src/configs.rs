@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use model::LogRefusal;
 
-use Kind::*;
+use ConfigKind::*;
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum ConfigKind {
     /// `true` or `false`.
     Boolean,
     /// Of 32 bits, between these.
@@ -38,12 +38,12 @@ pub struct TopicConfig {
     /// Its name.
     pub name: &'static str,
     /// What its value must look like.
-    pub kind: Kind,
+    pub kind: ConfigKind,
     /// Its value where nothing else was said.
     pub default: &'static str,
 }
 
-const fn config(name: &'static str, kind: Kind, default: &'static str) -> TopicConfig {
+const fn config(name: &'static str, kind: ConfigKind, default: &'static str) -> TopicConfig {
     TopicConfig { name, kind, default }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn known(name: &str) -> Result<&'static TopicConfig, LogRefusal> {
     })
 }
 
-impl Kind {
+impl ConfigKind {
     fn takes(self, value: &str) -> bool {
         match self {
             Boolean => matches!(value, "true" | "false"),

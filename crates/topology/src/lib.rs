@@ -29,7 +29,7 @@ mod tests;
 
 pub use alter::ConfigValues;
 pub use command::{Change, Command};
-pub use configs::{Kind, TOPIC_CONFIGS, TopicConfig, TopicSettings, topic_config};
+pub use configs::{ConfigKind, TOPIC_CONFIGS, TopicConfig, TopicSettings, topic_config};
 pub use records::{
     BindingId, BindingRecord, Destination, ExchangeId, ExchangeKind, ExchangeRecord, Owner, QueueKind,
     QueueRecord, Replica, Target,

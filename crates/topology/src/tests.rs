@@ -5,4 +5,5 @@ mod lifetime;
 mod reference;
 mod routing;
 mod rules;
+mod topic_reference;
 mod topics;
