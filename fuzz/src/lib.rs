@@ -10,6 +10,7 @@ pub mod disk;
 pub mod draws;
 pub mod entries;
 pub mod framed;
+pub mod kafka;
 pub mod log;
 pub mod memory;
 pub mod seal;
