@@ -10,13 +10,14 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 
 use crate::connections;
 use crate::error::{Error, Result};
+use crate::kafka;
 use crate::load::{self, Plan, Routing, Until};
 use crate::peers::{self, Comparison, Kind};
 use crate::url::Url;
 
 /// The `bench` command with its subcommands.
 pub fn command() -> Command {
-    dressed(Command::new("bench").about("Measure this broker or any other AMQP 0-9-1 server"))
+    dressed(Command::new("bench").about("Measure this broker or any other AMQP 0-9-1 or Kafka server"))
 }
 
 /// The same as a variant of a derived `Subcommand`, for a program that has others.
@@ -56,6 +57,7 @@ fn dressed(command: Command) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(amqp_command())
+        .subcommand(kafka::command())
         .subcommand(connections_command())
         .subcommand(peers_command())
 }
@@ -64,6 +66,7 @@ fn dressed(command: Command) -> Command {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let done = match matches.subcommand() {
         Some(("amqp", matches)) => run_amqp(matches),
+        Some(("kafka", matches)) => run_kafka(matches),
         Some(("connections", matches)) => run_connections(matches),
         Some(("peers", matches)) => run_peers(matches),
         _ => Err(Error::new("which bench? see waystation bench --help")),
@@ -78,6 +81,13 @@ fn run_amqp(matches: &ArgMatches) -> Result<ExitCode> {
     let report = load::run(&plan(matches)?)?;
     print(&if wants_json(matches) { report.json() + "\n" } else { report.table() })?;
     Ok(if report.flaws.none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_kafka(matches: &ArgMatches) -> Result<ExitCode> {
+    let report = kafka::run(&kafka::plan(matches)?)?;
+    print(&if wants_json(matches) { report.json() + "\n" } else { report.table() })?;
+    let is_clean = report.flaws.none() && report.refused == 0;
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_connections(matches: &ArgMatches) -> Result<ExitCode> {
@@ -278,7 +288,7 @@ fn wants_json(matches: &ArgMatches) -> bool {
 }
 
 /// Seconds, with or without a fraction.
-fn seconds(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> std::result::Result<Duration, String> {
     let seconds: f64 =
         text.trim_end_matches('s').parse().map_err(|_| format!("{text} is no number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())

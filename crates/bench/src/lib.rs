@@ -1,5 +1,5 @@
-//! The load generator behind `waystation bench`: it drives any AMQP 0-9-1 server over plain TCP, checks every
-//! message it gets back and reports rate, latency and the server's CPU per message.
+//! The load generator behind `waystation bench`: it drives any AMQP 0-9-1 or Kafka server over plain TCP, checks
+//! every message it gets back and reports rate, latency and the server's CPU per message.
 //!
 //! Floor 7. In: command-line options. Out: a report on stdout, progress on stderr. Never links the broker itself:
 //! what it measures, it measures from outside, and peers are measured by the same code.
@@ -12,6 +12,7 @@ mod connections;
 mod error;
 mod frames;
 mod http;
+mod kafka;
 mod latency;
 mod load;
 mod peers;

@@ -40,6 +40,10 @@ pub(crate) struct Report {
     pub(crate) server_us: Option<f64>,
     /// Server CPU per published message: differs from the former for a fan-out.
     pub(crate) server_us_published: Option<f64>,
+    /// Server CPU per megabyte of bodies, in microseconds.
+    pub(crate) server_us_per_mb: Option<f64>,
+    /// Megabytes of bodies per second.
+    pub(crate) megabytes_per_second: Option<f64>,
     /// CPU of the load generator per delivered message.
     pub(crate) client_us: Option<f64>,
     /// CPU of all kernel threads per delivered message.
@@ -114,7 +118,8 @@ impl Report {
         report
     }
 
-    fn add_metrics(&mut self, before: &Counters, after: &Counters, bytes: u64) {
+    /// Adds what the server's own counters say, where `bytes` of bodies were published.
+    pub(crate) fn add_metrics(&mut self, before: &Counters, after: &Counters, bytes: u64) {
         let written = growth(before, after, "waystation_log_written_bytes_total");
         self.written_per_byte = written.filter(|_| bytes > 0).map(|written| written / bytes as f64);
         self.syncs = growth(before, after, "waystation_log_syncs_total");
@@ -139,7 +144,9 @@ impl Report {
             ("backlog", Figure::Count(self.backlog)),
         ];
         let optional = [
+            ("megabytes_per_second", self.megabytes_per_second),
             ("server_cpu_us_per_message", self.server_us),
+            ("server_cpu_us_per_mb", self.server_us_per_mb),
             ("server_cpu_us_per_published", self.server_us_published),
             ("kernel_threads_us_per_message", self.kernel_us),
             ("client_cpu_us_per_message", self.client_us),

@@ -3,14 +3,14 @@
 //! In: a [`Plan`]. Out: a [`Report`]. Queues have names of their own and are deleted at the end, so that a run can be
 //! pointed at a server in use.
 
-mod body;
+pub(crate) mod body;
 mod consumer;
 mod drive;
 mod ledger;
 mod link;
 mod plan;
 mod publisher;
-mod seen;
+pub(crate) mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +25,7 @@ use crate::report::Report;
 use self::body::Template;
 use self::consumer::Consumer;
 use self::drive::Drive;
-pub(crate) use self::drive::Outcome;
+pub(crate) use self::drive::{Outcome, Sample};
 pub(crate) use self::ledger::Flaws;
 use self::link::Link;
 pub(crate) use self::plan::{Plan, Routing, Until};

@@ -1,0 +1,205 @@
+//! `waystation bench kafka`: one run of writing and reading against any Kafka server, the figures of the AMQP bench.
+//!
+//! In: a [`Plan`]. Out: a report. Topics have names of their own and are deleted at the end. Batches are not
+//! compressed and not numbered by a producer; connections are plain and do not log in.
+
+mod batch;
+mod cli;
+mod client;
+mod consumer;
+mod drive;
+mod ledger;
+mod link;
+mod plan;
+mod producer;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::batch::{Template, records_in};
+pub(crate) use self::cli::{command, plan};
+use self::client::Address;
+use self::consumer::Consumer;
+use self::drive::{Brought, Drive};
+use self::link::Link;
+use self::plan::{Mode, Plan};
+use self::producer::{Producer, Target};
+use crate::error::Result;
+use crate::http;
+use crate::load::Until;
+use crate::procfs::Processes;
+use crate::report::Report;
+
+/// Runs `plan` and reports.
+pub(crate) fn run(plan: &Plan) -> Result<Report> {
+    plan.check()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let name = |topic| format!("bench-{}-{}-{topic}", std::process::id(), now.as_millis());
+    let names: Vec<String> = (0..plan.topics).map(name).collect();
+    let mut control = Link::connect(&plan.host, plan.port)?;
+    client::check_versions(&mut control)?;
+    let created = client::create(&mut control, plan, &names);
+    let leader = created.and_then(|()| client::leader(&mut control, plan, &names));
+    let measured = leader.and_then(|leader| Stage { plan, names: &names, leader }.measure());
+    // On a connection of its own, because the run may have broken the other.
+    let cleaned =
+        Link::connect(&plan.host, plan.port).and_then(|mut control| client::delete(&mut control, &names));
+    let report = measured?;
+    cleaned?;
+    Ok(report)
+}
+
+/// The topics of one run and who leads them.
+struct Stage<'a> {
+    plan: &'a Plan,
+    names: &'a [String],
+    leader: Address,
+}
+
+impl Stage<'_> {
+    fn measure(&self) -> Result<Report> {
+        let server = self.server();
+        let before = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
+        let brought = match self.plan.mode {
+            Mode::Produce => self.drive(self.plan, server.as_ref(), self.producers()?, false)?,
+            Mode::Both => self.drive(self.plan, server.as_ref(), self.producers()?, true)?,
+            Mode::Fetch => {
+                let filling = Plan { mode: Mode::Produce, warmup: Duration::ZERO, ..self.plan.clone() };
+                let filled = self.drive(&filling, None, self.producers()?, false)?;
+                let reading = Plan { warmup: Duration::ZERO, ..self.plan.clone() };
+                self.drive(&reading, server.as_ref(), filled.producers, true)?
+            }
+        };
+        for refusal in brought.producers.iter().filter_map(Producer::refusal) {
+            eprintln!("bench: {refusal}");
+        }
+        let after = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
+        let mut report = report(self.plan, server.as_ref(), brought);
+        if let Some((before, after)) = before.zip(after) {
+            report.add_metrics(&before, &after, report.published_in_all * self.plan.size as u64);
+        }
+        Ok(report)
+    }
+
+    fn drive(
+        &self,
+        plan: &Plan,
+        server: Option<&Processes>,
+        producers: Vec<Producer>,
+        reads: bool,
+    ) -> Result<Brought> {
+        let consumers = if reads { self.consumers()? } else { Vec::new() };
+        Drive::new(plan, self.names, server, &plan.streams(), producers, consumers)?.run()
+    }
+
+    fn link(&self) -> Result<Link> {
+        let mut link = Link::connect(&self.leader.0, self.leader.1)?;
+        link.unblock()?;
+        Ok(link)
+    }
+
+    fn producers(&self) -> Result<Vec<Producer>> {
+        let plan = self.plan;
+        let each = records_in(plan.batch, plan.size);
+        let streams = plan.streams();
+        let producer = |number| {
+            let own = streams.iter().enumerate().filter(|(_, stream)| stream.producer == number);
+            let targets = own.map(|(at, stream)| {
+                let (topic, partition) = plan.place(stream.partition);
+                let template = Template::new(&self.names[topic], partition, plan.acks, plan.size, each);
+                Target::new(at as u16, template)
+            });
+            Ok(Producer::new(self.link()?, number, each, targets.collect()))
+        };
+        (0..plan.producers).map(producer).collect()
+    }
+
+    fn consumers(&self) -> Result<Vec<Consumer>> {
+        let consumer = |number| Ok(Consumer::new(self.link()?, self.plan.reads(number)));
+        (0..self.plan.consumers).map(consumer).collect()
+    }
+
+    /// The server's processes: those given, else whoever listens on the port if that is on this machine.
+    fn server(&self) -> Option<Processes> {
+        let host = &self.plan.host;
+        let is_here = matches!(host.as_str(), "localhost" | "::1") || host.starts_with("127.");
+        match self.plan.server_pids.as_slice() {
+            [] if is_here => Processes::listening_on(self.plan.port),
+            [] => None,
+            pids => Some(Processes::new(pids.to_vec())),
+        }
+    }
+}
+
+/// Works the figures out.
+fn report(plan: &Plan, server: Option<&Processes>, mut brought: Brought) -> Report {
+    let (begin, stopped, end) = (brought.begin, brought.stopped, brought.end);
+    let written = end.published - begin.published;
+    let finished = match (plan.mode, plan.acks) {
+        (Mode::Produce, 0) => written,
+        (Mode::Produce, _) => end.confirmed - begin.confirmed,
+        _ => end.delivered - begin.delivered,
+    };
+    let per = |count: f64, begin: Option<u64>, end: Option<u64>| {
+        (count > 0.0).then(|| Some((end? - begin?) as f64 / 1000.0 / count)).flatten()
+    };
+    let (records, megabytes) = (finished as f64, (finished * plan.size as u64) as f64 / 1e6);
+    let reads = plan.mode != Mode::Produce;
+    let mut report = Report {
+        settings: settings(plan),
+        server: server.map(Processes::names),
+        seconds: (stopped.at_ns - begin.at_ns) as f64 / 1e9,
+        published: stopped.published - begin.published,
+        confirmed: stopped.confirmed - begin.confirmed,
+        delivered: stopped.delivered - begin.delivered,
+        published_in_all: end.published,
+        confirmed_in_all: end.confirmed,
+        delivered_in_all: end.delivered,
+        backlog: if reads { stopped.published.saturating_sub(stopped.delivered) } else { 0 },
+        confirm: (plan.acks != 0 && plan.mode != Mode::Fetch).then(|| brought.confirm.percentiles()),
+        delivery: (plan.mode == Mode::Both && plan.size >= 16).then(|| brought.delivery.percentiles()),
+        server_us: per(records, begin.server_cpu_ns, end.server_cpu_ns),
+        server_us_per_mb: per(megabytes, begin.server_cpu_ns, end.server_cpu_ns),
+        client_us: per(records, begin.client_cpu_ns, end.client_cpu_ns),
+        kernel_us: per(records, begin.kernel_cpu_ns, end.kernel_cpu_ns),
+        resident: brought.resident,
+        refused: brought.producers.iter().map(|p| p.refused).sum(),
+        flaws: brought.ledger.flaws,
+        ..Report::default()
+    };
+    report.megabytes_per_second = Some(report.rate() * plan.size as f64 / 1e6);
+    report
+}
+
+/// The plan in one line.
+fn settings(plan: &Plan) -> String {
+    let until = match plan.until {
+        Until::Elapsed(time) => format!("{} s", time.as_secs_f64()),
+        Until::Published(count) => format!("{count} records"),
+    };
+    let each = records_in(plan.batch, plan.size);
+    let acks = match plan.acks {
+        -1 => "all".to_owned(),
+        acks => acks.to_string(),
+    };
+    format!(
+        "{} {until} at {}:{}, {} producers, {} consumers, {} topics of {} partitions, {} B, {each} per batch, acks \
+         {acks}, {} under way, rate {}",
+        match plan.mode {
+            Mode::Produce => "write",
+            Mode::Fetch => "read",
+            Mode::Both => "write and read",
+        },
+        plan.host,
+        plan.port,
+        plan.producers,
+        if plan.mode == Mode::Produce { 0 } else { plan.consumers },
+        plan.topics,
+        plan.partitions,
+        plan.size,
+        plan.pipeline,
+        plan.rate.map_or("as fast as possible".to_owned(), |rate| format!("{rate}/s")),
+    )
+}
