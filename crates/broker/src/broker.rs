@@ -33,6 +33,8 @@ pub struct Settings {
     pub seed: u64,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Bytes of segments beyond which old entries are moved to runs; at least four segments.
+    pub ring_bytes_max: u64,
     /// Reads the property blocks of AMQP messages for readers of other protocols.
     pub read_block: ReadBlock,
     /// Bounds.
@@ -99,6 +101,8 @@ pub struct Broker {
     pub(crate) prng: Prng,
     pub(crate) counters: Counters,
     pub(crate) next_group: usize,
+    /// Whether the log would go on moving old entries at once.
+    pub(crate) evacuating_more: bool,
     pub(crate) booting: bool,
     pub(crate) booted: bool,
     pub(crate) ready: bool,
@@ -243,14 +247,19 @@ impl Broker {
     /// A disk operation ended.
     pub fn completed(&mut self, done: DiskDone) {
         self.log.completed(done);
+        self.pass_log_events();
+    }
+
+    pub(crate) fn pass_log_events(&mut self) {
         while let Some(event) = self.log.poll_event() {
             match event {
                 LogEvent::Durable(flush) => self.durable(flush),
                 LogEvent::Loaded { group, index, block } => self.loaded(group, index, block),
                 LogEvent::Checkpointed { group, index } => self.checkpointed(group, index),
                 LogEvent::Failed(reason) => self.fail(reason),
-                LogEvent::Evacuating { .. } | LogEvent::LoadedPiece { .. } => {
-                    unreachable!("evacuation is not enabled")
+                LogEvent::Evacuating { group, index, entry } => self.evacuating(group, index, &entry),
+                LogEvent::LoadedPiece { group, index, piece, .. } => {
+                    self.loaded_piece(group, index, piece.err());
                 }
             }
         }
@@ -279,6 +288,11 @@ impl Broker {
         if let Some(group) = self.host.group(group) {
             group.loaded.insert(index, block);
         }
+        self.wake_readers();
+    }
+
+    /// Something was read from disk: whoever waits for that looks again.
+    pub(crate) fn wake_readers(&mut self) {
         // The bytes that this read held may be what another group waits for.
         for at in 0..self.host.groups.len() {
             let group = &mut self.host.groups[at];
@@ -335,6 +349,7 @@ impl Broker {
         }
         self.tidy_loaded();
         self.checkpoint();
+        self.move_old_entries();
         self.log.flush();
     }
 
@@ -369,7 +384,7 @@ impl Broker {
 
     /// When [`Broker::finish`] must be called next even if nothing happens, in microseconds.
     pub fn deadline(&self) -> Option<u64> {
-        if self.host.checkpointing.is_some() || self.post.has_local() {
+        if self.host.checkpointing.is_some() || self.post.has_local() || self.is_moving() {
             return Some(self.now.mono_us);
         }
         let limits = &self.settings.limits;

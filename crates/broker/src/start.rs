@@ -7,7 +7,7 @@ use commitlog::{CommitLog, OpenError, RecoveredGroup};
 use model::{GroupId, Origin, ShardId};
 use queue::GroupMachine;
 use replica::{Replica, Role};
-use topology::{Command, Topology};
+use topology::{Command, QueueKind, Topology};
 
 use crate::broker::{Broker, Counters, Notice, Settings};
 use crate::door::outgoing::Outgoing;
@@ -29,12 +29,14 @@ impl Broker {
     ) -> Result<Broker, String> {
         let config = commitlog::Config {
             segment_bytes: settings.segment_bytes,
+            ring_bytes_max: settings.ring_bytes_max,
             cache_bytes_max: settings.limits.cache_bytes_max,
             read_bytes_max: settings.limits.read_bytes_max,
             flush_bytes_max: 8 << 20,
             ..commitlog::Config::new(settings.shard, pool.clone())
         };
-        let (log, recovered) = CommitLog::open(config, disk).map_err(|error| error.to_string())?;
+        let (mut log, recovered) = CommitLog::open(config, disk).map_err(|error| error.to_string())?;
+        log.enable_evacuation();
         let origin = Origin::new(settings.node, settings.shard, settings.boot);
         let mut broker = Broker {
             origin,
@@ -51,6 +53,7 @@ impl Broker {
             prng: Prng::new(settings.seed),
             counters: Counters::default(),
             next_group: 0,
+            evacuating_more: false,
             booting: false,
             booted: false,
             ready: false,
@@ -182,7 +185,7 @@ impl Broker {
         if self.booted {
             self.reconcile();
             self.ready = true;
-            let queues = self.topology.queues().count();
+            let queues = self.topology.queues().filter(|queue| queue.kind != QueueKind::Coordinator).count();
             let shard = self.settings.shard;
             self.notices.push_back(Notice::Note(format!("shard {shard} serves {queues} queues")));
         }

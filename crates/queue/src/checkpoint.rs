@@ -46,7 +46,7 @@ pub(crate) const COUNTER_MAX: u64 = 1 << 62;
 /// A group's state as it was at one entry.
 #[derive(Debug)]
 pub struct View {
-    machine: GroupMachine,
+    pub(crate) machine: GroupMachine,
     stage: Stage,
 }
 

@@ -19,6 +19,7 @@ mod log_apply;
 mod log_checkpoint;
 mod log_state;
 mod machine;
+mod needed;
 mod objects;
 mod offsets_checkpoint;
 mod origins;

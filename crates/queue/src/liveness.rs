@@ -44,6 +44,11 @@ impl Liveness {
         left == 0
     }
 
+    /// The first entry from this one on that is still needed.
+    pub(crate) fn next(&self, index: u64) -> Option<u64> {
+        self.entries.from(index).next().map(|needed| needed.index)
+    }
+
     pub(crate) fn is_held(&self, index: u64) -> bool {
         self.entries.find(index).is_some()
     }

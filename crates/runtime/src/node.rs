@@ -303,6 +303,7 @@ fn shard_config(config: &Config, file: &NodeFile, shard: ShardId) -> Result<shar
         boot: file.boot,
         seed: random()?,
         segment_bytes: config.segment_bytes,
+        ring_bytes_max: config.ring_bytes_max,
         limits: config.limits.clone(),
         users: config.users.clone(),
     })

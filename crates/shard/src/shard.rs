@@ -36,6 +36,8 @@ pub struct Config {
     pub seed: u64,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Bytes of segments beyond which old entries are moved to runs; at least four segments.
+    pub ring_bytes_max: u64,
     /// Bounds.
     pub limits: Limits,
     /// Who may come in.
@@ -129,6 +131,7 @@ impl Shard {
             boot: config.boot,
             seed: config.seed,
             segment_bytes: config.segment_bytes,
+            ring_bytes_max: config.ring_bytes_max,
             read_block: proto_amqp::map::read_properties,
             limits: config.limits,
         };

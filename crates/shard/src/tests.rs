@@ -40,6 +40,7 @@ impl Bench {
             boot: 1,
             seed: 5,
             segment_bytes: 64 << 10,
+            ring_bytes_max: 1 << 30,
             limits: Limits::default(),
             users: Vec::new(),
         };

@@ -118,6 +118,7 @@ impl Node {
             boot: self.boot,
             seed,
             segment_bytes: self.plan.segment_bytes,
+            ring_bytes_max: self.plan.ring_bytes_max,
             limits: self.plan.limits.clone(),
             users: vec![User { name: USER.0.to_owned(), password_hash, loopback_only: false }],
         }

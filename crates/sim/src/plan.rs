@@ -65,6 +65,8 @@ pub struct Plan {
     pub auto_ack: bool,
     /// Bytes of a segment.
     pub segment_bytes: u64,
+    /// Bytes of the ring beyond which it is evacuated.
+    pub ring_bytes_max: u64,
     /// Bounds.
     pub limits: Limits,
     /// Most microseconds of a disk operation.
@@ -96,6 +98,7 @@ impl Plan {
             shared_prefetch: prng.chance(1, 5),
             auto_ack: prng.chance(1, 8),
             segment_bytes: *prng.pick(&[64 << 10, 64 << 10, 128 << 10, 1 << 20]),
+            ring_bytes_max: *prng.pick(&[0, 0, 512 << 10, 1 << 30]),
             limits: limits(prng),
             disk_us: *prng.pick(&[20, 200, 2000]),
             slow_one_in: *prng.pick(&[0, 0, 10, 50]),

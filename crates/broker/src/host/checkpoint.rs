@@ -43,6 +43,9 @@ impl Broker {
         c.state.push(slice);
         if done {
             self.log.checkpoint(c.group, c.index, c.term, c.state, c.view.kept_ranges());
+            if let Some(group) = self.host.group(c.group) {
+                group.checkpointed = Some(c.view);
+            }
         } else {
             self.host.checkpointing = Some(c);
         }
@@ -67,6 +70,8 @@ impl Broker {
             && let GroupLog::Replicated(replica) = &mut group.log
         {
             replica.checkpointed(index);
+            // What this checkpoint does not need, no restart will ask for.
+            group.trimming = group.checkpointed.take();
         }
     }
 }

@@ -1,50 +1,14 @@
 //! Spending consumers' credit: handing out what is ready and committed as handed out.
 
-use base::Block;
-use commitlog::{CommitLog, Lookup};
-use model::{GroupId, Index, OperationKind, QueueId};
-use queue::{Fetched, Wanted};
+use model::{OperationKind, QueueId};
+use queue::Wanted;
 
-use super::group::{GroupLog, Loaded};
+use super::entries::find;
 use crate::Broker;
 use crate::parcel::Content;
 
-/// Entries asked for ahead of the one that is missing: a backlog is read in order.
-const READ_AHEAD: u64 = 16;
 /// Bytes one queue may hand out before the others have their turn.
 const FILL_BYTES: u64 = 2 << 20;
-
-/// Finds an entry in memory, or has it read.
-pub(crate) fn find(
-    log: &GroupLog,
-    loaded: &Loaded,
-    commit_log: &mut CommitLog,
-    group: GroupId,
-    index: Index,
-) -> Option<Block> {
-    if let GroupLog::Memory { entries, .. } = log {
-        return entries.get(&index).cloned();
-    }
-    if let Some(block) = commit_log.cached(group, index) {
-        return Some(block.clone());
-    }
-    if let Some(block) = loaded.find(index) {
-        return Some(block.clone());
-    }
-    match commit_log.read(group, index) {
-        Lookup::Ready(block) => Some(block),
-        Lookup::Pending => {
-            let ahead = (1..=READ_AHEAD).map(|ahead| Index(index.0 + ahead));
-            for ahead in ahead.filter(|ahead| loaded.find(*ahead).is_none()) {
-                let _ = commit_log.read(group, ahead);
-            }
-            None
-        }
-        // Reading ahead now would take the bytes that this one needs, again and again.
-        Lookup::OverBudget => None,
-        Lookup::Gone => unreachable!("entry {index} of group {group} holds an unsettled message and is gone"),
-    }
-}
 
 impl Broker {
     /// Hands out what can be; returns whether anything was.
@@ -70,7 +34,7 @@ impl Broker {
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
-        let mut source = |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
         if delivery.waiting_for().is_some() {
             group.reading.insert(queue);

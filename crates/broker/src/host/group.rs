@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base::{Block, Map, Pool, map};
 use model::{GroupId, Index, OpSequence, Origin, QueueId, Seq, ShardId};
-use queue::{Delivery, Effect, GroupMachine, Handed};
+use queue::{Delivery, Effect, GroupMachine, Handed, View};
 use replica::Replica;
 
 use crate::parcel::{Question, Ticket};
@@ -97,6 +97,10 @@ pub(crate) struct QueueGroup {
     pub effects: Vec<Effect>,
     pub handed: Vec<Handed>,
     pub enqueued: u64,
+    /// The state that is being made durable.
+    pub checkpointed: Option<View>,
+    /// The state that is durable, while runs are looked through for what it does not need.
+    pub trimming: Option<View>,
 }
 
 impl QueueGroup {
@@ -120,6 +124,8 @@ impl QueueGroup {
             effects: Vec::new(),
             handed: Vec::new(),
             enqueued: 0,
+            checkpointed: None,
+            trimming: None,
         };
         group.rebuild_deliveries(pool);
         group

@@ -3,6 +3,8 @@
 mod apply;
 mod changes;
 mod checkpoint;
+mod entries;
+mod evacuation;
 mod fill;
 mod group;
 mod log;

@@ -1,10 +1,10 @@
 //! Questions about one queue, answered behind the asking shard's earlier writes.
 
 use model::{Entity, GroupId, Lane, OperationKind, QueueId, Refusal, ShardId};
-use queue::{ConsumerKey, ExclusiveUse, Fetched, Got, Subscription, Wanted};
+use queue::{ConsumerKey, ExclusiveUse, Got, Subscription, Wanted};
 
 use super::HostWaits;
-use super::fill::find;
+use super::entries::find;
 use super::group::Asked;
 use crate::Broker;
 use crate::parcel::{Answer, Content, Question};
@@ -89,7 +89,8 @@ impl Broker {
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
-        let mut source = |wanted: Wanted| find(log, loaded, commit_log, id, wanted.index).map(Fetched::entry);
+        let queue = asked.queue;
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted);
         let got = delivery.get(state, (key, lane), false, &mut source);
         match got {
             Got::One(handed, remaining) => {

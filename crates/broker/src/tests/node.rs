@@ -69,6 +69,7 @@ impl Node {
             seed: 7,
             read_block: |_| None,
             segment_bytes: 64 << 10,
+            ring_bytes_max: 256 << 10,
             limits: self.limits.clone(),
         };
         let guest = User { name: "guest".into(), password_hash: auth::plain(b"guest"), loopback_only: true };

@@ -67,3 +67,39 @@ fn checkpoints_and_many_restarts_lose_and_double_nothing() {
         node.restart();
     }
 }
+
+#[test]
+fn what_is_left_of_old_messages_moves_out_of_the_ring_and_is_still_delivered() {
+    let mut node = Node::start(1, 2);
+    let client = node.connect(0);
+    node.declare(client, "old");
+    node.declare(client, "new");
+    let body = |number: u64| format!("{number}:{}", "x".repeat(1500));
+    let mut token = 0;
+    for round in 0..40 {
+        for _ in 0..20 {
+            token += 1;
+            // One in twenty stays for long; the others come and go.
+            let queue = if token % 20 == 0 { "old" } else { "new" };
+            node.publish(client, queue, token, &body(token));
+        }
+        node.run();
+        assert_eq!(confirmed(&node.heard(client)).len(), 20, "round {round}");
+        for _ in 0..19 {
+            node.ask(client, Request::Get { lane: LANE, queue: "new", settled: true });
+        }
+        node.run_after(20);
+        node.heard(client);
+    }
+    let stats = node.brokers[0].log.stats();
+    assert!(stats.evacuated_segments > 0 && stats.runs > 0, "{stats:?}");
+    assert!(stats.ring_bytes <= 12 * 64 << 10, "the ring stays bounded: {stats:?}");
+    node.restart();
+    let client = node.connect(0);
+    assert_eq!(node.declare(client, "old"), (40, 0));
+    node.subscribe(client, 1, "old", None);
+    node.run();
+    let heard = node.heard(client);
+    let expected: Vec<String> = (1..=40).map(|n| body(n * 20)).collect();
+    assert_eq!(bodies(&heard), expected);
+}

@@ -17,6 +17,7 @@ const KNOWN: [Known; 9] = [
     Known { name: "shards", below: &[] },
     Known { name: "groups", below: &[] },
     Known { name: "segment_bytes", below: &[] },
+    Known { name: "ring_bytes_max", below: &[] },
     Known { name: "free_bytes_min", below: &[] },
     Known { name: "log_format", below: &[] },
     Known { name: "limits", below: LimitSettings::KEYS },
@@ -31,6 +32,7 @@ struct Settings {
     shards: Option<u16>,
     groups: Option<u32>,
     segment_bytes: Option<u64>,
+    ring_bytes_max: Option<u64>,
     free_bytes_min: Option<u64>,
     log_format: Option<LogFormat>,
     #[serde(default)]
@@ -169,6 +171,7 @@ pub fn resolve(table: Table) -> Result<Config, String> {
         shards: settings.shards,
         groups: settings.groups,
         segment_bytes: settings.segment_bytes.unwrap_or(defaults.segment_bytes),
+        ring_bytes_max: settings.ring_bytes_max.unwrap_or(defaults.ring_bytes_max),
         free_bytes_min: settings.free_bytes_min.unwrap_or(defaults.free_bytes_min),
         log_format: settings.log_format.unwrap_or(defaults.log_format),
         limits: settings.limits.resolve(),

@@ -17,6 +17,7 @@ pub use listen::{Listen, Scheme};
 
 /// Bytes of one log segment unless configured.
 const SEGMENT_BYTES: u64 = 64 << 20;
+const RING_BYTES_MAX: u64 = 1 << 30;
 /// Free bytes below which publishers are held back unless configured: room for a few segments.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 /// Prefix of environment variables; `__` stands between the parts of a key.
@@ -46,6 +47,8 @@ pub struct Config {
     pub groups: Option<u32>,
     /// Bytes of one log segment.
     pub segment_bytes: u64,
+    /// Bytes of segments per shard beyond which old messages are moved to runs; at least four segments.
+    pub ring_bytes_max: u64,
     /// Publishers are held back while the data directory's file system has fewer free bytes than this.
     pub free_bytes_min: u64,
     /// How log lines look.
@@ -68,6 +71,7 @@ impl Default for Config {
             shards: None,
             groups: None,
             segment_bytes: SEGMENT_BYTES,
+            ring_bytes_max: RING_BYTES_MAX,
             free_bytes_min: FREE_BYTES_MIN,
             log_format: LogFormat::Text,
             limits: Limits::default(),

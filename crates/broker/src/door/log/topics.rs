@@ -206,7 +206,21 @@ impl Broker {
         self.gathered(pending.gather);
     }
 
+    /// The topic that was asked for at this place, as it is by now.
+    fn topic_at(&self, conn: ConnId, gather: u64, position: usize) -> Result<Topic, LogRefusal> {
+        let answer = self.door.gathers.get(&gather).map(|gather| &gather.answer);
+        let Some(LogAnswer::Topics(all)) = answer else { return Err(LogRefusal::UnknownPartition) };
+        let Some(Err((asked, _))) = all.get(position) else { return Err(LogRefusal::UnknownPartition) };
+        self.topic(&self.vhost_of(conn), asked)
+    }
+
     fn topic_answer(&mut self, gather: u64, position: usize, result: Result<Topic, LogRefusal>) {
+        let Some(gather) = self.door.gathers.get(&gather).map(|begun| (gather, begun.conn)) else { return };
+        let (gather, conn) = gather;
+        let found = match &result {
+            Err(LogRefusal::Exists(_)) => self.topic_at(conn, gather, position),
+            _ => Err(LogRefusal::UnknownPartition),
+        };
         let Some(gather) = self.door.gathers.get_mut(&gather) else { return };
         match &mut gather.answer {
             LogAnswer::Changed(all) => {
@@ -219,9 +233,11 @@ impl Broker {
                 let Err((asked, _)) = &*slot else { return };
                 // Two that create the same topic at once: the second finds that it is there by now.
                 let asked = asked.clone();
-                let result = match result {
-                    Err(LogRefusal::Exists(_)) => Err(LogRefusal::NotYet),
-                    other => other,
+                let result = match (result, found) {
+                    (Err(LogRefusal::Exists(_)), Ok(topic)) => Ok(topic),
+                    // A queue has the name: no topic can have it.
+                    (Err(LogRefusal::Exists(text)), Err(_)) => Err(LogRefusal::BadName(text)),
+                    (other, _) => other,
                 };
                 *slot = result.map_err(|refusal| (asked, refusal));
             }

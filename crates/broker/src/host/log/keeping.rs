@@ -8,6 +8,7 @@ use model::{GroupId, OperationKind, QueueId};
 use topology::TopicSettings;
 
 use crate::Broker;
+use crate::host::QueueGroup;
 
 /// How often logs are looked at, microseconds.
 const EVERY_US: u64 = 1_000_000;
@@ -22,6 +23,10 @@ impl Broker {
         if !self.ready || self.now.mono_us < self.host.logs.keep_at_us {
             return;
         }
+        if !self.has_logs() {
+            self.host.logs.keep_at_us = 0;
+            return;
+        }
         self.host.logs.keep_at_us = self.now.mono_us + EVERY_US;
         for (group, log, below) in self.overdue() {
             if let Some(outgoing) = self.door.outgoing(group) {
@@ -29,6 +34,15 @@ impl Broker {
             }
         }
         self.forget_old_groups();
+    }
+
+    /// Whether anything hosted here could become too old.
+    fn has_logs(&self) -> bool {
+        let keeps = |group: &QueueGroup| {
+            group.machine.logs().next().is_some()
+                || group.machine.coordinators().any(|(_, offsets)| offsets.groups().next().is_some())
+        };
+        self.host.groups.iter().any(keeps)
     }
 
     fn overdue(&self) -> Vec<(GroupId, QueueId, u64)> {

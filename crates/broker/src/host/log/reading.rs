@@ -12,7 +12,7 @@ use queue::ChunkAt;
 use super::Reading;
 use super::converting::{self, Wanted};
 use crate::Broker;
-use crate::host::fill::find;
+use crate::host::entries::find;
 use crate::log_parcel::{LogReply, ReadCursor, ReadRequest};
 use crate::parcel::{Content, Ticket};
 
@@ -233,23 +233,35 @@ impl Broker {
             let converted = self.parts_of(at, log, chunk)?;
             return Some(converted.map(|bytes| self.keep_converted(key, &bytes)));
         }
-        let block = find(&group.log, &group.loaded, &mut self.log, group.id, chunk.index)?;
-        let from = chunk.at as usize;
-        let Some(stored) = block.as_slice().get(from..from + chunk.bytes) else {
-            return Some(Err(damaged("a batch lies outside of its entry")));
+        let (block, range) = match self.chunk_bytes(at, log, chunk)? {
+            Ok(found) => found,
+            Err(refusal) => return Some(Err(refusal)),
         };
-        let decoded = match Batch::decode(stored) {
+        let decoded = match Batch::decode(&block.as_slice()[range.clone()]) {
             Ok(decoded) => decoded,
             Err(broken) => return Some(Err(damaged(broken.0))),
         };
         if decoded.summary.encoding == Encoding::KafkaV2 && !chunk.thinned {
-            return Some(Ok((block.clone(), from + batch::HEADER..from + chunk.bytes)));
+            return Some(Ok((block.clone(), range.start + batch::HEADER..range.end)));
         }
         let state = self.host.groups[at].machine.log(log)?;
         let place = state.chunk(chunk.first)?;
         let keep = |offset: u64| !state.is_removed(&place, offset);
         let converted = converting::to_kafka(&decoded, &self.wanted(log, chunk, &keep));
         Some(converted.map(|bytes| self.keep_converted(key, &bytes)))
+    }
+
+    /// The batch of a chunk as it is stored, our own header first; `None` while it is being read.
+    pub(super) fn chunk_bytes(
+        &mut self,
+        at: usize,
+        log: QueueId,
+        chunk: &Chunk,
+    ) -> Option<Result<(Block, Range<usize>), LogRefusal>> {
+        let wanted = queue::Wanted { index: chunk.index, at: chunk.at, ordinal: 0 };
+        let found = find(self.host.groups[at].bytes(), &mut self.log, log, wanted)?;
+        let range = place_in(&found, chunk.at, chunk.bytes);
+        Some(range.map(|range| (found.block, range)))
     }
 
     fn keep_converted(&mut self, key: super::ConvertedKey, bytes: &[u8]) -> (Block, Range<usize>) {
@@ -264,12 +276,12 @@ impl Broker {
         let place = group.machine.log(log)?.chunk(chunk.first)?;
         let mut row = Vec::with_capacity(chunk.bytes);
         for part in place.parts {
-            let block = find(&group.log, &group.loaded, &mut self.log, group.id, Index(part.index))?;
-            let from = part.at as usize;
-            let Some(bytes) = block.as_slice().get(from..from + part.len as usize) else {
-                return Some(Err(damaged("a part lies outside of its entry")));
-            };
-            row.extend_from_slice(bytes);
+            let wanted = queue::Wanted { index: Index(part.index), at: part.at, ordinal: 0 };
+            let found = find(group.bytes(), &mut self.log, log, wanted)?;
+            match place_in(&found, part.at, part.len as usize) {
+                Ok(range) => row.extend_from_slice(&found.block.as_slice()[range]),
+                Err(refusal) => return Some(Err(refusal)),
+            }
         }
         let keep = |_| true;
         Some(converting::row_to_kafka(&row, self.now.wall_ms as i64, &self.wanted(log, chunk, &keep)))
@@ -279,6 +291,17 @@ impl Broker {
         let topic = self.topology.topic_of(log).map_or("", |(topic, _)| topic.name.as_str());
         Wanted { base: chunk.first, topic, read_block: self.settings.read_block, keep }
     }
+}
+
+/// Where in its block a part of an entry lies that begins at `at` in the entry.
+fn place_in(found: &queue::Fetched, at: u32, length: usize) -> Result<Range<usize>, LogRefusal> {
+    let within = at.checked_sub(found.entry_at).map(|within| within as usize);
+    let within = within.filter(|within| within + length <= found.length as usize);
+    let start = found.start as usize + within.ok_or_else(|| damaged("a batch lies outside of its entry"))?;
+    if start + length > found.block.len() {
+        return Err(damaged("a batch lies outside of its block"));
+    }
+    Ok(start..start + length)
 }
 
 /// What is stored cannot be read.

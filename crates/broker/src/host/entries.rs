@@ -1,0 +1,78 @@
+//! Where the bytes of old entries come from: this shard's memory, the ring, or a run that has what is left of them.
+
+use commitlog::{CommitLog, Location, Lookup, PieceLookup};
+use model::{GroupId, Index, QueueId};
+use queue::{Fetched, Wanted};
+
+use super::group::{GroupLog, QueueGroup};
+
+/// Entries asked for ahead of the one that is missing: a backlog is read in order.
+const READ_AHEAD: u64 = 16;
+
+/// The bytes wanted for a queue or log, if they are in memory; else they are being read, and whoever waits is told.
+pub(crate) fn find(
+    group: (&GroupLog, &super::group::Loaded, GroupId),
+    commit_log: &mut CommitLog,
+    log: QueueId,
+    wanted: Wanted,
+) -> Option<Fetched> {
+    let (group_log, loaded, group) = group;
+    let index = wanted.index;
+    if let GroupLog::Memory { entries, .. } = group_log {
+        return entries.get(&index).cloned().map(Fetched::entry);
+    }
+    if let Some(block) = commit_log.cached(group, index) {
+        return Some(Fetched::entry(block.clone()));
+    }
+    if let Some(block) = loaded.find(index) {
+        return Some(Fetched::entry(block.clone()));
+    }
+    match commit_log.location(group, index) {
+        Location::Ring => read_entry(loaded, commit_log, group, index),
+        Location::Runs => read_piece(commit_log, group, log, wanted),
+        Location::Gone => unreachable!("entry {index} of group {group} is needed and gone"),
+    }
+}
+
+fn read_entry(
+    loaded: &super::group::Loaded,
+    commit_log: &mut CommitLog,
+    group: GroupId,
+    index: Index,
+) -> Option<Fetched> {
+    match commit_log.read(group, index) {
+        Lookup::Ready(block) => Some(Fetched::entry(block)),
+        Lookup::Pending => {
+            let ahead = (1..=READ_AHEAD).map(|ahead| Index(index.0 + ahead));
+            for ahead in ahead.filter(|ahead| loaded.find(*ahead).is_none()) {
+                let _ = commit_log.read(group, ahead);
+            }
+            None
+        }
+        // Reading ahead now would take the bytes that this one needs, again and again.
+        Lookup::OverBudget => None,
+        Lookup::Gone => unreachable!("entry {index} of group {group} is in the ring and gone"),
+    }
+}
+
+fn read_piece(commit_log: &mut CommitLog, group: GroupId, log: QueueId, wanted: Wanted) -> Option<Fetched> {
+    let Wanted { index, at, ordinal } = wanted;
+    match commit_log.read_piece(group, log, index, at, ordinal) {
+        PieceLookup::Ready(piece) => Some(Fetched {
+            block: piece.block,
+            entry_at: piece.entry_at,
+            start: piece.start,
+            ordinal: piece.ordinal,
+            length: piece.length,
+        }),
+        PieceLookup::Pending | PieceLookup::OverBudget => None,
+        PieceLookup::Gone => unreachable!("what {log} needs of entry {index} of group {group} is in no run"),
+    }
+}
+
+impl QueueGroup {
+    /// What [`find`] needs to know of a group.
+    pub(crate) fn bytes(&self) -> (&GroupLog, &super::group::Loaded, GroupId) {
+        (&self.log, &self.loaded, self.id)
+    }
+}
