@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::consumer;
 use super::link::Link;
 use super::plan::Plan;
 use super::wire::{Answer, CREATE, DELETE, FETCH, METADATA, PRODUCE, PutKafka, VERSIONS, error_name};
@@ -83,7 +84,7 @@ pub(crate) fn delete(link: &mut Link, names: &[String]) -> Result<()> {
     })
 }
 
-/// Waits until all partitions are led, and returns who leads them: one server for all.
+/// Waits until all partitions are led and served, and returns who leads them: one server for all.
 pub(crate) fn leader(link: &mut Link, plan: &Plan, names: &[String]) -> Result<Address> {
     let start = Instant::now();
     loop {
@@ -94,7 +95,10 @@ pub(crate) fn leader(link: &mut Link, plan: &Plan, names: &[String]) -> Result<A
         })?;
         let (servers, leaders) = metadata(&bytes)?;
         if leaders.len() == plan.all_partitions() as usize && leaders.iter().all(|leader| *leader >= 0) {
-            return one_of(&servers, &leaders);
+            let leader = one_of(&servers, &leaders)?;
+            if consumer::is_served(&mut Link::connect(&leader.0, leader.1)?, plan, names)? {
+                return Ok(leader);
+            }
         }
         if start.elapsed() > PATIENCE {
             return Err(Error::new("the topics have no leaders"));

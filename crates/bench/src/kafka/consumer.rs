@@ -2,6 +2,8 @@
 //!
 //! In: the server's answers. Out: fetches, and the account of what came. Never: believes a batch without its checksum.
 
+use std::time::Duration;
+
 use super::batch::{Fetched, verdict};
 use super::ledger::Ledger;
 use super::link::Link;
@@ -10,6 +12,11 @@ use super::wire::{Answer, FETCH, PutKafka, error_name};
 use crate::error::{Error, Result};
 use crate::latency::Latency;
 use crate::load::body::Verdict;
+
+/// What a partition answers that was created a moment ago.
+const NO_PARTITION: i16 = 3;
+const NO_LEADER: i16 = 5;
+const NOT_LEADER: i16 = 6;
 
 /// What the loop lends while values are taken.
 pub(crate) struct Taking<'a> {
@@ -57,19 +64,7 @@ impl Consumer {
         }
         self.asked = true;
         let Consumer { link, cursors, .. } = self;
-        link.out.put_request(FETCH, 0, |out| {
-            out.put_i32(-1);
-            out.put_i32(plan.fetch_wait.as_millis() as i32);
-            out.put_i32(1);
-            out.put_i32(plan.fetch_bytes.saturating_mul(cursors.len() as i32));
-            out.push(0);
-            // No session: every fetch names all of its partitions.
-            out.put_i32(0);
-            out.put_i32(-1);
-            put_cursors(out, plan, names, cursors);
-            out.put_i32(0);
-            out.put_text("");
-        });
+        link.out.put_request(FETCH, 0, |out| put_fetch(out, plan, names, cursors));
         // The next fetch begins with another partition, so that a bound on the whole answer starves none.
         cursors.rotate_left(1);
     }
@@ -100,6 +95,48 @@ impl Consumer {
             })
         })
     }
+}
+
+/// Whether the server reads all partitions already: it may name itself their leader a moment before it is.
+pub(crate) fn is_served(link: &mut Link, plan: &Plan, names: &[String]) -> Result<bool> {
+    let cursors: Vec<Cursor> =
+        (0..plan.all_partitions()).map(|partition| Cursor { partition, offset: 0 }).collect();
+    let plan = Plan { fetch_wait: Duration::ZERO, ..plan.clone() };
+    let bytes = link.ask(FETCH, |out| put_fetch(out, &plan, names, &cursors))?;
+    let mut answer = Answer(&bytes);
+    answer.bytes(4 + 2 + 4)?;
+    let mut is_served = true;
+    answer.list(|answer| {
+        answer.text()?;
+        answer.list(|answer| {
+            answer.i32()?;
+            match Answer(answer.0).i16()? {
+                NO_PARTITION | NO_LEADER | NOT_LEADER => {
+                    is_served = false;
+                    answer.bytes(2 + 24)?;
+                    answer.list(|answer| answer.bytes(16).map(drop))?;
+                    answer.i32()?;
+                    answer.blob().map(drop)
+                }
+                _ => records_of(answer).map(drop),
+            }
+        })
+    })?;
+    Ok(is_served)
+}
+
+fn put_fetch(out: &mut Vec<u8>, plan: &Plan, names: &[String], cursors: &[Cursor]) {
+    out.put_i32(-1);
+    out.put_i32(plan.fetch_wait.as_millis() as i32);
+    out.put_i32(1);
+    out.put_i32(plan.fetch_bytes.saturating_mul(cursors.len() as i32));
+    out.push(0);
+    // No session: every fetch names all of its partitions.
+    out.put_i32(0);
+    out.put_i32(-1);
+    put_cursors(out, plan, names, cursors);
+    out.put_i32(0);
+    out.put_text("");
 }
 
 /// Partitions with their offsets, those of one topic together.

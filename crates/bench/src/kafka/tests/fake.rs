@@ -32,6 +32,8 @@ struct State {
     logs: BTreeMap<Partition, (i64, Vec<u8>)>,
     batches: u64,
     held: Option<(Partition, Vec<u8>)>,
+    /// Whether somebody asked before: the first question finds no leader, as with a topic that is new.
+    is_led: bool,
 }
 
 struct Server {
@@ -189,7 +191,8 @@ impl Server {
                 Ok(())
             })
         })?;
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        let code = if std::mem::replace(&mut state.is_led, true) { 0 } else { 6 };
         out.put_i32(0);
         out.put_i16(0);
         out.put_i32(0);
@@ -201,7 +204,7 @@ impl Server {
             out.put_text(&at.0);
             out.put_i32(1);
             out.put_i32(at.1);
-            out.put_i16(0);
+            out.put_i16(code);
             (0..3).for_each(|_| out.put_i64(0));
             out.put_i32(-1);
             out.put_i32(-1);
