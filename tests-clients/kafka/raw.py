@@ -159,8 +159,8 @@ class Wire:
         return {key: (low, high) for key, low, high in fields.array(lambda: (fields.i16(), fields.i16(), fields.i16()))}
 
     def produce(self, topic, records, partition=0, acks=-1, timeout=10_000):
-        """Produce v7: error and base offset."""
-        self.send(self.frame(PRODUCE, 7, produce_body(topic, records, partition, acks, timeout)))
+        """Produce v8: error and base offset."""
+        self.send(self.frame(PRODUCE, 8, produce_body(topic, records, partition, acks, timeout)))
         _, fields = self.read()
         return produced(fields)
 
@@ -169,6 +169,16 @@ class Wire:
         self.send(self.frame(FETCH, 4, fetch_body(topic, offset, partition, max_wait, min_bytes, max_bytes, partition_bytes)))
         _, fields = self.read()
         return fetched(fields)
+
+    def read_all(self, topic, partition=0):
+        """The records field of the whole log: asks on while there is more, since an answer may hold less."""
+        found, offset = b"", 0
+        while True:
+            error, end, records = self.fetch(topic, offset, partition, max_wait=500)
+            assert error == NONE and (records or offset == end), (error, offset, end)
+            if not records:
+                return found
+            found, offset = found + records, next_offset(records)
 
     def offset(self, topic, timestamp, partition=0):
         """ListOffsets v1: error, timestamp, offset."""
@@ -256,6 +266,16 @@ class Wire:
         fields = self.ask(FIND_COORDINATOR, 0, text(group))
         error, _ = fields.i16(), fields.i32()
         return error, fields.text(), fields.i32()
+
+
+def next_offset(records):
+    """The offset behind the last whole batch."""
+    at, after = 0, 0
+    while at + 61 <= len(records):
+        base, length = struct.unpack_from(">qi", records, at)
+        (deltas,) = struct.unpack_from(">i", records, at + 23)
+        at, after = at + 12 + length, base + deltas + 1
+    return after
 
 
 def produce_body(topic, records, partition=0, acks=-1, timeout=10_000):

@@ -46,7 +46,7 @@ def test_hello(server, names, group):
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 def test_records_come_back_whole(server, topic, codec, idempotent):
     async def there_and_back():
-        name, base = topic(), 1_700_000_000_000
+        name, base = topic(retention_ms=-1), 1_700_000_000_000
         sent = [{"value": b"%d" % n * (n % 50), "key": b"k%d" % n, "timestamp_ms": base + n, "headers": [("h", b"%d" % n)]} for n in range(500)]
         sent += [{"value": None, "key": b"tombstone", "timestamp_ms": base, "headers": []}]
         offsets = await send(server, name, sent, compression_type=codec, enable_idempotence=idempotent, linger_ms=5)
@@ -82,7 +82,7 @@ def test_a_group_shares_and_goes_on(server, topic, group):
 
 def test_offsets(server, topic, group):
     async def offsets():
-        name, base = topic(), 1_700_000_000_000
+        name, base = topic(retention_ms=-1), 1_700_000_000_000
         await send(server, name, [{"value": value, "timestamp_ms": base + 10 * at} for at, value in enumerate(numbers(20))])
         place = TopicPartition(name, 0)
         async with consumer(server, group_id=group) as reader:

@@ -33,7 +33,7 @@ def test_hello(server, names, group):
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_records_come_back_whole(server, topic, group, codec, idempotent):
-    name = topic()
+    name = topic(retention_ms=-1)
     sent = [
         (b"k", b"v", [], 1_700_000_000_000),
         (None, b"", [("h", b"1"), ("h", b"2"), ("empty", b""), ("null", None)], 1_700_000_000_001),
@@ -106,7 +106,7 @@ def test_seeking(server, topic, group):
 
 def test_offsets_by_time(server, topic, group):
     """Every list offset there is: earliest, latest, by time, the record with the highest time."""
-    name, base = topic(2), 1_700_000_000_000
+    name, base = topic(2, retention_ms=-1), 1_700_000_000_000
     times = [0, 100, 200, 900, 300, 400]  # The highest is not the last.
     for at in times:
         clients.send(server, name, [{"value": b"%d" % at, "timestamp": base + at, "partition": 0}])

@@ -118,7 +118,7 @@ def test_exchange_and_routing_key_are_told(server, amqp, stream, names, group):
 @pytest.mark.parametrize("codec", CODECS)
 def test_what_kafka_sends_reaches_amqp(server, amqp, topic, codec):
     """Key, headers, time, null and body, from batches compressed in every way."""
-    name = topic()
+    name = topic(retention_ms=-1)
     sent = [
         {"value": b"v", "key": b"k", "timestamp": 1_700_000_000_000, "headers": [("text", b"t\xc3\xbcr"), ("bytes", b"\xff\x00"), ("null", None)]},
         {"value": None, "key": b"tombstone", "timestamp": 1_700_000_001_000},
@@ -236,7 +236,7 @@ def test_several_partitions_are_a_super_stream(server, amqp, topic, group):
 
 def test_kafka_records_come_home(server, amqp, topic, group):
     """Kafka to AMQP, published again as it came, to Kafka: key, value, headers and time are the same."""
-    prng, first, second = random.Random(3), topic(), topic()
+    prng, first, second = random.Random(3), topic(retention_ms=-1), topic(retention_ms=-1)
     sent = [random_record(prng) for _ in range(200)]
     clients.send(server, first, sent, linger_ms=20, compression_type="lz4")
     amqp.confirm_delivery()
@@ -269,10 +269,10 @@ def random_record(prng):
 
 def test_amqp_messages_come_home(server, amqp, stream, topic, group):
     """AMQP to Kafka, produced again as it came, to AMQP: properties, headers and body are the same."""
-    first, second = stream(), topic()
+    first, second = stream(), topic(retention_ms=-1)
     sent = [
         pika.BasicProperties(),
-        pika.BasicProperties(headers={"number": 7, "flag": True, "table": {"a": [1, "x"]}, "list": [1, 2], "float": 1.5}),
+        pika.BasicProperties(headers={"number": 7, "flag": True, "table": {"a": [1, "x"]}, "list": [1, 2], "large": 1 << 40}),
         pika.BasicProperties(content_type="a/b", content_encoding="gzip", priority=9, delivery_mode=2, correlation_id="c",
                              reply_to="r", expiration="60000", message_id="m", timestamp=1_700_000_000, type="t", app_id="a"),
         pika.BasicProperties(headers={"x-key": b"key", "text": "text", "many": ["a", "b"]}, timestamp=1_700_000_001),

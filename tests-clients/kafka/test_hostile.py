@@ -22,7 +22,7 @@ def witness(wires, topic):
     assert wire.produce(name, batch([b"before"])) == (raw.NONE, 0)
     yield wire
     assert wire.produce(name, batch([b"after"])) == (raw.NONE, 1)
-    assert values(wire.fetch(name, 0)[2]) == [(0, b"before"), (1, b"after")]
+    assert values(wire.read_all(name)) == [(0, b"before"), (1, b"after")]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_keys_and_versions_that_do_not_exist(wire, witness, key, version):
     struct.pack(">i", -5) + b"\0" * 20,
     struct.pack(">i", -(1 << 31)),
     struct.pack(">i", 0x7FFFFFFF) + b"\0" * 20,
-])
+], ids=["http", "amqp", "tls", "ones", "minus five", "least", "most"])
 def test_what_is_no_frame(wire, witness, first):
     wire.send(first)
     assert wire.is_closed()
@@ -181,8 +181,7 @@ def test_many_requests_at_once_are_answered_in_order(wire, topic, witness):
     first = wire.correlation - len(frames) + 1
     wire.send(b"".join(frames))
     assert [wire.read()[0] for _ in frames] == list(range(first, first + len(frames)))
-    _, end, records = wire.fetch(name, 0)
-    assert values(records) == [(offset, b"%d" % (3 * offset)) for offset in range(67)] and end == 67
+    assert values(wire.read_all(name)) == [(offset, b"%d" % (3 * offset)) for offset in range(67)]
 
 
 def test_a_reader_that_never_reads(wires, witness, topic, resident):

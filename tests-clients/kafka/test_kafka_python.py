@@ -70,7 +70,7 @@ def test_send_creates_the_topic_and_earliest_reads_it(producer, consumer, names)
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
 def test_records_come_back_whole(producer, consumer, topic, codec):
-    name, sender = topic(), producer(compression_type=codec, linger_ms=20)
+    name, sender = topic(retention_ms=-1), producer(compression_type=codec, linger_ms=20)
     sent = [
         (b"k", b"v", [], 1_700_000_000_000),
         (None, b"", [("h", b"1"), ("h", b"2"), ("empty", b"")], 1_700_000_000_001),
@@ -114,7 +114,7 @@ def test_automatic_commits(producer, consumer, topic, group):
 
 
 def test_seeking_and_offsets_by_time(producer, consumer, topic):
-    name, place, sender = topic(), None, producer()
+    name, place, sender = topic(retention_ms=-1), None, producer()
     place = TopicPartition(name, 0)
     for number in range(10):  # Each in a batch of its own, times in hundreds.
         sender.send(name, b"%d" % number, timestamp_ms=1_700_000_000_000 + 100 * number).get(15)
@@ -140,7 +140,7 @@ def test_seeking_and_offsets_by_time(producer, consumer, topic):
 def test_time_within_a_batch(producer, consumer, topic):
     """The answer is the record, not the beginning of its batch, compressed or not."""
     for codec in (None, "gzip"):
-        name, sender = topic(), producer(linger_ms=200, compression_type=codec)
+        name, sender = topic(retention_ms=-1), producer(linger_ms=200, compression_type=codec)
         for number in range(20):
             sender.send(name, b"%d" % number, timestamp_ms=1_700_000_000_000 + number)
         sender.flush(timeout=15)

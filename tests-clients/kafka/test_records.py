@@ -20,7 +20,7 @@ def log(wire, topic):
     assert wire.produce(name, batch([b"first"])) == (raw.NONE, 0)
     yield wire, name
     assert wire.produce(name, batch([b"last"])) == (raw.NONE, 1), "something was stored"
-    assert values(wire.fetch(name, 0)[2]) == [(0, b"first"), (1, b"last")]
+    assert values(wire.read_all(name)) == [(0, b"first"), (1, b"last")]
 
 
 # What bytes that are no sound batch are refused with; Kafka itself says "unknown" to some of them.
@@ -128,7 +128,7 @@ def test_without_acknowledgement(wires, topic):
 def test_what_is_fetched_is_what_was_sent(wire, topic):
     """Batches come back byte for byte, but for their offset and epoch, compressed or not."""
     name, sent = topic(), []
-    for codec in CODECS:
+    for codec in ("none", "gzip", "snappy", "lz4", "none"):  # Readers of this version know no zstd.
         sent.append(batch([b"value %d" % number for number in range(10)], codec, keys=[b"k"] * 10))
         assert wire.produce(name, sent[-1]) == (raw.NONE, 10 * (len(sent) - 1))
     error, end, records = wire.fetch(name, 0)
@@ -281,7 +281,7 @@ def test_sequences_wrap(wire, topic):
 
 
 def test_offsets_by_time(wire, topic):
-    name, base = topic(), 1_700_000_000_000
+    name, base = topic(retention_ms=-1), 1_700_000_000_000
     assert wire.offset(name, -1) == (raw.NONE, -1, 0) and wire.offset(name, -2) == (raw.NONE, -1, 0)
     for at in (0, 100, 50, 200):
         assert wire.produce(name, batch([b"x"], timestamp=base + at))[0] == raw.NONE

@@ -79,7 +79,7 @@ def test_sequences_are_remembered(own_broker):
     assert wire.produce("once", sent[1]) == (raw.NONE, 2)
     assert wire.produce("once", batch(numbers(2), producer=(pid, epoch, 8)))[0] == raw.OUT_OF_SEQUENCE
     assert wire.produce("once", sent[3]) == (raw.NONE, 6)
-    assert [offset for offset, _ in values(wire.fetch("once", 0)[2])] == list(range(8))
+    assert [offset for offset, _ in values(wire.read_all("once"))] == list(range(8))
     assert wire.init_producer()[0] != pid
 
 
