@@ -73,8 +73,11 @@ def settled(consumers, topic, partitions, timeout=30):
 
 
 def read_all(server, topic, group, count, **settings):
-    """Everything from the beginning, as a fresh group."""
-    one = consumer(server, group, topic, **settings)
+    """Everything from the beginning; as a member of the group where it is to commit, else without joining it."""
+    joins = "enable_auto_commit" in settings
+    one = consumer(server, group, *[topic][: int(joins)], **settings)
+    if not joins:
+        one.assign([TopicPartition(topic, at, 0) for at in range(server.partitions(topic))])
     try:
         return take(one, count)
     finally:
