@@ -82,7 +82,8 @@ def server(tmp_path_factory):
         host, port = url.rsplit(":", 1)
         yield Server((host, int(port)), os.environ.get("WAYSTATION_AMQP_URL"))
         return
-    with Broker(tmp_path_factory.mktemp("data"), listen=LISTEN) as broker:
+    several = ("--shards", "3", "--groups", "4")  # More than this machine may give by itself: partitions lie apart then.
+    with Broker(tmp_path_factory.mktemp("data"), listen=LISTEN, arguments=several) as broker:
         yield Server.of(broker)
         assert broker.alive(), f"the broker died during the tests:\n{broker.tail()}"
         assert broker.stop() == 0

@@ -89,7 +89,7 @@ pub fn kafka() -> Outcome {
     let java = metadata::workspace().map_err(alone)?.target.join("kafka-java");
     let mut run = python().map_err(alone)?;
     run.current_dir(folder().join("kafka")).env("WAYSTATION_KAFKA_MAVEN", java);
-    command::tests(run.args(["-m", "pytest", "--color=no", "-rs"]))
+    command::tests(run.args(["-m", "pytest", "--color=no", "-rs", "-n", "3", "--dist", "loadfile"]))
 }
 
 /// Rounds of kill -9 under Kafka's clients; each counts as one test.
