@@ -11,7 +11,7 @@ use super::keys::{Known, unknown};
 use super::{Config, ENVIRONMENT, LogFormat};
 
 /// Keys at the top, and below which of them more keys stand.
-const KNOWN: [Known; 9] = [
+const KNOWN: [Known; 10] = [
     Known { name: "data_dir", below: &[] },
     Known { name: "listen", below: &[] },
     Known { name: "shards", below: &[] },
