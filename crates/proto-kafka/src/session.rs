@@ -98,6 +98,7 @@ enum Due {
 pub struct Session {
     limits: Arc<Limits>,
     node: Arc<Node>,
+    peer: String,
     stage: Stage,
     login: Login,
     queue: Queue,
@@ -127,6 +128,7 @@ impl Session {
         let cluster = product.cluster_id.clone();
         Session {
             node: Arc::new(Node { id: product.node_id, cluster, host, port }),
+            peer: String::new(),
             stage: Stage::Fresh,
             login: Login::default(),
             queue: Queue::default(),
@@ -139,6 +141,13 @@ impl Session {
             clock: Clock::new(now, limits.handshake_ms),
             limits,
         }
+    }
+
+    /// Says where the client is, an address with or without its port, which members of its groups are shown.
+    pub fn set_peer(&mut self, address: &str) {
+        let host = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let host = host.map_or(address, |(host, _)| host).trim_start_matches('[').trim_end_matches(']');
+        self.peer = format!("/{host}");
     }
 
     /// Decodes from the front of `input` until something arises. Returns the bytes used and what arose. A frame with

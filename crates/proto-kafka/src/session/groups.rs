@@ -73,6 +73,7 @@ fn put_place(refusal: Refused, node: &Node, fields: &mut Encoder<'_>) {
 
 pub(super) fn join(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, client_id) = (asked.version, asked.client.to_owned());
+    let client_host = asked.peer.to_owned();
     let fields = &mut asked.fields;
     let group = fields.string()?.to_owned();
     let session_timeout = fields.i32()?;
@@ -82,7 +83,7 @@ pub(super) fn join(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
         member: fields.string()?.to_owned(),
         instance: instance(version >= 5, fields)?,
         client_id,
-        client_host: String::new(),
+        client_host,
         session_timeout_ms: u32::try_from(session_timeout).unwrap_or(0),
         rebalance_timeout_ms: u32::try_from(rebalance_timeout).unwrap_or(0),
         protocol_type: fields.string()?.to_owned(),

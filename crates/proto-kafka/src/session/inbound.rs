@@ -133,7 +133,8 @@ impl Session {
         bytes: usize,
         out: &mut SendBuffer,
     ) -> Result<(), Malformed> {
-        let mut asked = Asked { version: header.version, client: header.client, node: &self.node, fields };
+        let Header { version, client, .. } = header;
+        let mut asked = Asked { version, client, peer: &self.peer, node: &self.node, fields };
         let reply = match api.key {
             api::SASL_HANDSHAKE => self.login.handshake(&mut asked, self.stage == Stage::Open)?,
             _ => super::route::reply_to(api.key, &mut asked)?,

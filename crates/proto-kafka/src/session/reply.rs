@@ -26,6 +26,8 @@ pub(crate) struct Node {
 pub(crate) struct Asked<'a> {
     pub version: i16,
     pub client: &'a str,
+    /// Where the client is, as others are shown it.
+    pub peer: &'a str,
     pub node: &'a Arc<Node>,
     pub fields: Decoder<'a>,
 }

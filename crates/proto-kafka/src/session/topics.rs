@@ -194,10 +194,10 @@ pub(super) fn delete(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
 }
 
 fn put_deleted(version: i16, topic: &TopicRef, deleted: &Changed, fields: &mut Encoder<'_>) {
-    let (name, id) = match (deleted, topic) {
-        (Ok(topic), _) => (Some(topic.name.as_str()), topic.id),
-        (Err(_), TopicRef::Name(name)) => (Some(name.as_str()), TopicId::default()),
-        (Err(_), TopicRef::Id(id)) => (None, *id),
+    let known = deleted.as_ref().ok();
+    let (name, id) = match topic {
+        TopicRef::Name(name) => (Some(name.as_str()), known.map(|topic| topic.id).unwrap_or_default()),
+        TopicRef::Id(id) => (known.map(|topic| topic.name.as_str()), *id),
     };
     match version >= 6 {
         true => {

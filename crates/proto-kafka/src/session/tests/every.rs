@@ -218,6 +218,7 @@ fn join_group() {
         let rebalance = if version >= 1 { 9000 } else { 6000 };
         assert_eq!((join.session_timeout_ms, join.rebalance_timeout_ms), (6000, rebalance));
         assert_eq!((join.client_id.as_str(), join.id_required), ("tester", version >= 4));
+        assert_eq!(join.client_host, "/10.0.0.7");
         assert_eq!(join.protocols, [("range".to_owned(), b"md".to_vec())]);
         assert_eq!(join.instance.as_deref(), (version >= 5).then_some("i"));
         assert_eq!(response.error_code, code(granted, 30));

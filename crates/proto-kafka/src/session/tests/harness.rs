@@ -76,7 +76,8 @@ impl Rig {
         let product = Product { cluster_id: "the-cluster".to_owned(), node_id: 3, version: "0.1".to_owned() };
         let advertised = ("localhost".to_owned(), 9092);
         let limits = Arc::new(Limits::default());
-        let session = Session::new(limits, Arc::new(product), advertised, 1, Now::default());
+        let mut session = Session::new(limits, Arc::new(product), advertised, 1, Now::default());
+        session.set_peer("10.0.0.7:51234");
         Rig { session, out: SendBuffer::default(), next_correlation: 0 }
     }
 
