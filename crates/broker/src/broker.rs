@@ -37,12 +37,17 @@ pub struct Settings {
     pub ring_bytes_max: u64,
     /// Reads the property blocks of AMQP messages for readers of other protocols.
     pub read_block: ReadBlock,
+    /// Writes property blocks of AMQP messages for readers of what other protocols wrote.
+    pub write_block: WriteBlock,
     /// Bounds.
     pub limits: Limits,
 }
 
 /// Reads a property block; `None` where it is not sound.
 pub type ReadBlock = fn(&[u8]) -> Option<Properties>;
+
+/// Writes a property block.
+pub type WriteBlock = fn(&Properties) -> Vec<u8>;
 
 /// What a broker wants done that is neither an event nor a parcel nor a disk operation.
 #[derive(Debug)]
@@ -163,6 +168,8 @@ impl Broker {
                     if !hosted.delivery.ran_dry() {
                         group.wake(queue);
                     }
+                } else {
+                    self.host.logs.followers.grant(key, messages, bytes);
                 }
             }
             Content::TakeBack { group, queue, items } => {
@@ -343,6 +350,7 @@ impl Broker {
             moved |= self.apply_committed();
             moved |= self.fill();
             moved |= self.answer_reads();
+            moved |= self.feed_followers();
             if !moved {
                 break;
             }

@@ -17,5 +17,5 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Broker, Notice, ReadBlock, Settings};
+pub use broker::{Broker, Notice, ReadBlock, Settings, WriteBlock};
 pub use parcel::Parcel;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use base::Block;
-use model::{GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId};
+use model::{GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId, StreamStart};
 use queue::{ConsumerKey, Handed, Subscription};
 use topology::Target;
 
@@ -23,6 +23,8 @@ pub(crate) enum Question {
     Get(Lane),
     /// Start a consumer.
     Subscribe(Subscription),
+    /// Start a consumer of a stream.
+    Follow(Subscription, StreamStart),
 }
 
 /// The answer to a [`Question`].

@@ -68,6 +68,8 @@ pub struct Delivered {
     pub items: Vec<Item>,
     /// Whether they are settled by being sent: then they do not go back, whoever is there to take them.
     pub settled: bool,
+    /// Whether the queue is a stream: places are offsets that readers come back to, and settling ends nothing.
+    pub stream: bool,
 }
 
 /// One delivered message.

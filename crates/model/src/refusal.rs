@@ -49,6 +49,8 @@ pub enum Refusal {
     NotAllowed(String),
     /// An exchange type or feature that does not exist here.
     Unsupported(String),
+    /// An operation that this kind of queue does not have.
+    NotImplemented(String),
     /// A count or size is at its configured bound.
     LimitReached(String),
     /// The group cannot take this now (disk, leadership); `true` when it may still happen later.

@@ -150,6 +150,25 @@ pub struct Subscribe<'a> {
     pub priority: i32,
     /// How many messages may be delivered before the first `Grant`; `None`: no bound in messages.
     pub credit: Option<u32>,
+    /// Where to begin in a stream; `None`: with what comes from now on.
+    pub start: Option<StreamStart>,
+}
+
+/// Where a consumer of a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamStart {
+    /// With the oldest message there is.
+    First,
+    /// With the first message of what was appended last.
+    Last,
+    /// With what comes from now on.
+    Next,
+    /// With this offset, or the oldest where that is higher. What is not there yet is waited for.
+    Offset(u64),
+    /// With the first append that has a message of this time or later, seconds since 1970.
+    Timestamp(u64),
+    /// Likewise, so many milliseconds ago.
+    Interval(u64),
 }
 
 /// A change of the topology, or a question about it.

@@ -95,6 +95,7 @@ pub fn fault_of(refusal: &Refusal, vhost: &str) -> Fault {
         Refusal::Invalid(text) | Refusal::Unsupported(text) | Refusal::LimitReached(text) => {
             (PreconditionFailed, text.clone())
         }
+        Refusal::NotImplemented(text) => (NotImplemented, text.clone()),
         Refusal::Unavailable(text, _) => (ResourceError, text.clone()),
     };
     Fault::new(code, text)
@@ -127,6 +128,7 @@ mod tests {
             (Refusal::NotAllowed(text()), 403, "text"),
             (Refusal::Unsupported(text()), 406, "text"),
             (Refusal::LimitReached(text()), 406, "text"),
+            (Refusal::NotImplemented(text()), 540, "text"),
             (Refusal::Unavailable(text(), true), 506, "text"),
             (
                 Refusal::Inequivalent(Entity::Queue, "q".into(), "durable", "true".into(), "false".into()),

@@ -14,6 +14,7 @@ mod events;
 mod handshake;
 mod inbound;
 mod methods;
+mod offset;
 mod outbox;
 mod publish;
 mod settle;
@@ -44,6 +45,7 @@ pub struct Product {
 
 /// What came of some input.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // A box would cost every publish an allocation.
 pub enum Step<'a> {
     /// A request for the broker. More input may be behind it.
     Request(Request<'a>),

@@ -23,6 +23,7 @@ pub(crate) struct Products {
 
 /// What came of some input.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // A box would cost every publish an allocation.
 pub(crate) enum Step<'a> {
     /// A request for the broker. More input may be behind it.
     Request(Request<'a>),

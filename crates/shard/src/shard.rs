@@ -133,6 +133,7 @@ impl Shard {
             segment_bytes: config.segment_bytes,
             ring_bytes_max: config.ring_bytes_max,
             read_block: proto_amqp::map::read_properties,
+            write_block: proto_amqp::map::write_properties,
             limits: config.limits,
         };
         Ok(Shard {

@@ -60,6 +60,8 @@ pub(crate) struct Consumer {
     pub queue: QueueId,
     pub group: GroupId,
     pub settled: bool,
+    /// Whether the queue is a stream: it has a place of its own there, and what it settles stays.
+    pub stream: bool,
     /// Whether its host knows it: what is granted before that is granted to nobody.
     pub started: bool,
     /// Bound by its lane's window besides its own credit.

@@ -1,6 +1,8 @@
 //! Consuming: subscribe, grant, deliver, get.
 
-use model::{ConnId, ConsumerId, Delivered, Event, GroupId, Lane, Outcome, QueueId, Refusal, Subscribe};
+use model::{
+    ConnId, ConsumerId, Delivered, Event, GroupId, Lane, Outcome, QueueId, Refusal, StreamStart, Subscribe,
+};
 use queue::{ConsumerKey, Handed, Subscription};
 use topology::{QueueKind, QueueRecord};
 
@@ -15,13 +17,13 @@ impl Broker {
     pub(crate) fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>) {
         let lane = subscribe.lane;
         let queue = match self.find_queue(conn, subscribe.queue) {
-            Ok(queue) if queue.kind == QueueKind::Stream => {
-                let text = format!("consuming stream '{}'", subscribe.queue);
-                return self.refuse(conn, Some(lane), Refusal::Unsupported(text));
-            }
-            Ok(queue) => (queue.id, queue.group),
+            Ok(queue) => (queue.id, queue.group, queue.kind == QueueKind::Stream),
             Err(refusal) => return self.refuse(conn, Some(lane), refusal),
         };
+        let stream = queue.2;
+        if let Some(refusal) = self.stream_refusal(conn, subscribe, stream) {
+            return self.refuse(conn, Some(lane), refusal);
+        }
         let limit = self.settings.limits.consumers_max as usize;
         let send_bytes = self.settings.limits.send_bytes_max;
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
@@ -43,6 +45,7 @@ impl Broker {
             queue: queue.0,
             group: queue.1,
             settled: subscribe.settled,
+            stream,
             started: false,
             windowed,
             allowed: subscribe.credit,
@@ -62,9 +65,13 @@ impl Broker {
             messages,
             bytes: bytes.into(),
         };
-        let (consumer, (queue, group)) = (subscribe.consumer, queue);
+        let (consumer, (queue, group, _)) = (subscribe.consumer, queue);
         let pending = Pending::Subscribed { conn, lane, consumer, queue, group };
-        self.ask(group, queue, pending, Question::Subscribe(subscription));
+        let question = match stream {
+            true => Question::Follow(subscription, subscribe.start.unwrap_or(StreamStart::Next)),
+            false => Question::Subscribe(subscription),
+        };
+        self.ask(group, queue, pending, question);
     }
 
     /// The host has started a consumer. If it has gone meanwhile, the host took note of that before it knew it.
@@ -108,7 +115,7 @@ impl Broker {
     pub(crate) fn ask(&mut self, group: GroupId, queue: QueueId, pending: Pending, question: Question) {
         let Some(at) = self.door.by_group.get(&group).copied() else { return };
         let ticket = self.door.ticket(pending);
-        if self.topology.queue_by_id(queue).is_some() {
+        if self.topology.queue_by_id(queue).is_some_and(|record| record.kind == QueueKind::Queue) {
             self.door.group_of.insert(queue, group);
         }
         let outgoing = &mut self.door.outgoing[at];
@@ -172,7 +179,7 @@ impl Broker {
         let Some(consumer) = connection.consumers.get_mut(&id) else {
             return self.take_back(group, queue, handed.items);
         };
-        let (consumer_settles, lane) = (consumer.settled, consumer.lane);
+        let (consumer_settles, lane, stream) = (consumer.settled, consumer.lane, consumer.stream);
         let mut lifted = false;
         let owed_before = consumer.owed_bytes;
         consumer.owed_bytes = owed_before.saturating_add(handed.bytes as u32);
@@ -196,15 +203,14 @@ impl Broker {
             self.take_back(group, queue, excess);
         }
         if !handed.items.is_empty() {
-            let settled = consumer_settles;
-            self.pass_on(conn, queue, handed, settled);
+            self.pass_on(conn, queue, handed, (consumer_settles, stream));
         }
         if lifted {
             self.open_window(conn, lane);
         }
     }
 
-    fn pass_on(&mut self, conn: ConnId, queue: QueueId, handed: Handed, settled: bool) {
+    fn pass_on(&mut self, conn: ConnId, queue: QueueId, handed: Handed, (settled, stream): (bool, bool)) {
         self.counters.delivered += handed.items.len() as u64;
         if settled {
             for run in handed.items.chunk_by(|a, b| a.seq.0 + 1 == b.seq.0) {
@@ -218,6 +224,7 @@ impl Broker {
             block: handed.block,
             items: handed.items,
             settled,
+            stream,
         };
         self.events.push_back((conn, Event::Delivered(delivered)));
     }
@@ -231,8 +238,8 @@ impl Broker {
     pub(crate) fn get(&mut self, conn: ConnId, lane: Lane, name: &str, settled: bool) {
         let (queue, group) = match self.find_queue(conn, name) {
             Ok(queue) if queue.kind == QueueKind::Stream => {
-                let text = format!("basic.get on stream '{name}': a stream is read by consumers only");
-                return self.refuse(conn, Some(lane), Refusal::Unsupported(text));
+                let text = format!("stream '{name}' gives no single messages: it is read by consumers only");
+                return self.refuse(conn, Some(lane), Refusal::NotImplemented(text));
             }
             Ok(queue) => (queue.id, queue.group),
             Err(refusal) => return self.refuse(conn, Some(lane), refusal),
@@ -259,7 +266,7 @@ impl Broker {
             }
         }
         let (consumer, block, items) = (ConsumerId(0), handed.block, handed.items);
-        let delivered = Delivered { lane, consumer, queue, block, items, settled };
+        let delivered = Delivered { lane, consumer, queue, block, items, settled, stream: false };
         self.events.push_back((conn, Event::Got(delivered, remaining)));
     }
 

@@ -70,7 +70,7 @@ impl Broker {
     fn purge(&mut self, conn: ConnId, lane: Lane, name: &str) -> Result<(), Refusal> {
         let queue = self.find_queue(conn, name)?;
         if queue.kind == QueueKind::Stream {
-            return Err(Refusal::Unsupported(format!("stream '{name}' cannot be purged")));
+            return Err(Refusal::NotImplemented(format!("stream '{name}' cannot be purged")));
         }
         let (queue, group) = (queue.id, queue.group);
         self.ask(group, queue, Pending::Purged { conn, lane }, Question::Purge);

@@ -12,6 +12,7 @@ mod parked;
 mod publish;
 mod replies;
 mod settle;
+mod stream;
 
 use base::{Map, map};
 use model::{Change, ConnId, ConsumerId, GroupId, Lane, OpSequence, QueueId};
@@ -63,6 +64,7 @@ pub(crate) struct Door {
     pub routes: Routes,
     pub pending: Map<Ticket, Pending>,
     pub changes: Map<OpSequence, PendingChange>,
+    /// Where settlements go. Streams are not here: settling their messages ends nothing.
     pub group_of: Map<QueueId, GroupId>,
     /// Publishes routed to several groups: how many have not applied them yet.
     pub spread: Map<(ConnId, Lane, u64), u32>,

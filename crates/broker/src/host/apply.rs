@@ -121,7 +121,10 @@ impl Broker {
                     group.queues.entry(queue).or_insert_with(hosted);
                 }
             }
-            Effect::Deleted { queue, .. } => self.revoke(at, queue),
+            Effect::Deleted { queue, .. } => {
+                self.revoke_followers(queue);
+                self.revoke(at, queue);
+            }
             Effect::Appended { origin, .. } if origin.boot() != self.origin.boot() => {}
             Effect::Appended { log, origin, sequence, answer } => {
                 let start = group.machine.log(log).map_or(0, queue::LogState::start);

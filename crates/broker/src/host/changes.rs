@@ -44,7 +44,9 @@ impl Broker {
     }
 
     fn create(&mut self, number: u64, queue: &QueueRecord) {
-        self.door.group_of.insert(queue.id, queue.group);
+        if queue.kind == QueueKind::Queue {
+            self.door.group_of.insert(queue.id, queue.group);
+        }
         self.carry_out(number, OperationKind::Configure, queue);
     }
 

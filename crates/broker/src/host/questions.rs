@@ -21,8 +21,8 @@ impl Broker {
             return self.reply(asked.from, asked.ticket, answer);
         }
         // A queue of the topology that the group does not know is being configured by this shard.
-        let early =
-            !group.queues.contains_key(&asked.queue) && self.topology.queue_by_id(asked.queue).is_some();
+        let is_here = group.queues.contains_key(&asked.queue) || group.machine.log(asked.queue).is_some();
+        let early = !is_here && self.topology.queue_by_id(asked.queue).is_some();
         if early || group.machine.last_sequence(asked.origin) < asked.after {
             return group.asked.push(asked);
         }
@@ -40,6 +40,12 @@ impl Broker {
 
     fn answer(&mut self, at: usize, asked: Asked) {
         let group = &mut self.host.groups[at];
+        if let Question::Follow(subscription, start) = asked.question
+            && group.machine.log(asked.queue).is_some()
+        {
+            self.follow(at, asked.queue, &subscription, start);
+            return self.reply(asked.from, asked.ticket, Answer::Subscribed);
+        }
         let Some(hosted) = group.queues.get_mut(&asked.queue) else {
             return self.reply(asked.from, asked.ticket, no_queue(asked.queue));
         };
@@ -52,6 +58,7 @@ impl Broker {
             },
             Question::Purge => return self.purge_ready(at, &asked),
             Question::Get(lane) => return self.take_one(at, asked, lane),
+            Question::Follow(..) => no_queue(asked.queue),
             Question::Subscribe(subscription) => {
                 let answer = start(delivery, &subscription);
                 group.wake(asked.queue);
@@ -114,7 +121,9 @@ impl Broker {
     /// A consumer goes; the last one of an auto-delete queue takes the queue with it.
     pub(crate) fn remove_taker(&mut self, group: GroupId, queue: QueueId, key: ConsumerKey) {
         let Some(group) = self.host.group(group) else { return };
-        let Some(hosted) = group.queues.get_mut(&queue) else { return };
+        let Some(hosted) = group.queues.get_mut(&queue) else {
+            return self.host.logs.followers.remove(key);
+        };
         let delivery = &mut hosted.delivery;
         let was_there = delivery.unsubscribe(key);
         let left = delivery.consumer_count();

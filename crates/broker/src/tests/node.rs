@@ -68,6 +68,7 @@ impl Node {
             boot: self.boot,
             seed: 7,
             read_block: |_| None,
+            write_block: |properties| format!("{properties:?}").into_bytes(),
             segment_bytes: 64 << 10,
             ring_bytes_max: 256 << 10,
             limits: self.limits.clone(),
@@ -254,6 +255,7 @@ impl Node {
                 exclusive: false,
                 priority: 0,
                 credit,
+                start: None,
             }),
         );
     }

@@ -9,6 +9,7 @@ use model::{Arguments, Change, ConsumerId, Lane, QueueDeclaration, REPLY_PREFIX,
 use super::Session;
 use super::channel::Reply;
 use super::methods::reply;
+use super::offset;
 use super::outbox::Due;
 use super::publish::REPLY_TO;
 use crate::map::Fault;
@@ -68,11 +69,13 @@ impl Session {
         }
         let priority = priority_of(arguments)?;
         let queue = self.named_queue(lane, queue)?;
+        let start = offset::start_of(arguments, &queue, &self.vhost)?;
         let prefetch = self.channels.get(&lane).map_or(0, |channel| channel.prefetch);
         let credit = Some(u32::from(prefetch)).filter(|prefetch| *prefetch > 0 && !no_ack);
         let consumer = self.add_consumer(lane, tag, no_ack, credit.is_some());
+        let (lane_id, settled) = (Lane(lane), no_ack);
         let with =
-            Subscribe { lane: Lane(lane), consumer, queue: "", settled: no_ack, exclusive, priority, credit };
+            Subscribe { lane: lane_id, consumer, queue: "", settled, exclusive, priority, credit, start };
         self.outbox.push_back(Due::Subscribe { queue, with });
         self.wait_for(lane, Reply::Consuming(consumer), nowait, CONSUME);
         let _ = out;
@@ -179,6 +182,7 @@ impl Session {
             exclusive: false,
             priority: 0,
             credit: None,
+            start: None,
         };
         self.outbox.push_back(Due::Subscribe { queue: name.to_owned(), with });
         if let Some(channel) = self.channels.get_mut(&lane) {

@@ -33,10 +33,15 @@ impl Session {
             let tag = channel.take_tag();
             put_deliver(out.tail(), lane, &consumer.head, tag, item.redelivered, &record);
             match record.body {
-                Some(body) if item.count == 0 && (1..=small_max).contains(&body.len()) => {
+                Some(body)
+                    if item.count == 0 && !delivered.stream && (1..=small_max).contains(&body.len()) =>
+                {
                     put_small(out.tail(), lane, record.prefix, body);
                 }
-                _ => put_message(out, lane, &record, item.count, &delivered.block, self.frame_max),
+                _ => {
+                    let told = told_of(item, delivered.stream);
+                    put_message(out, lane, &record, told, &delivered.block, self.frame_max);
+                }
             }
             if !consumer.no_ack {
                 let grants = consumer.is_bounded.then_some(delivered.consumer);
@@ -72,7 +77,8 @@ impl Session {
             message_count: u32::try_from(behind).unwrap_or(u32::MAX),
         }
         .put(lane, out.tail());
-        put_message(out, lane, &record, item.count, &delivered.block, frame_max);
+        let told = told_of(item, delivered.stream);
+        put_message(out, lane, &record, told, &delivered.block, frame_max);
         if !settled {
             channel.unacked.push(Held { tag, queue: delivered.queue, seq: item.seq, grants: None });
         }
@@ -133,20 +139,31 @@ fn put_small(out: &mut Vec<u8>, lane: u16, prefix: &[u8], body: &[u8]) {
     out.put_u8(END);
 }
 
-/// Header and body of a message; `count` failed deliveries are told in a header.
+/// What the header of a delivery says besides what its publisher wrote: where in its stream a message stands, or
+/// how many deliveries of it failed.
+#[inline]
+fn told_of(item: &Item, stream: bool) -> Option<(&'static str, i64)> {
+    match stream {
+        true => Some(("x-stream-offset", i64::try_from(item.seq.0).unwrap_or(i64::MAX))),
+        false if item.count > 0 => Some(("x-delivery-count", i64::from(item.count))),
+        false => None,
+    }
+}
+
+/// Header and body of a message; `told` is one header more.
 #[inline]
 fn put_message(
     out: &mut SendBuffer,
     lane: u16,
     record: &Record<'_>,
-    count: u32,
+    told: Option<(&str, i64)>,
     block: &Block,
     frame_max: usize,
 ) {
     let body = record.body.unwrap_or(&[]);
-    if count > 0 {
+    if let Some((name, value)) = told {
         let mut prefix = Vec::with_capacity(record.prefix.len() + 32);
-        properties::put_with_header(record.prefix, "x-delivery-count", i64::from(count), &mut prefix);
+        properties::put_with_header(record.prefix, name, value, &mut prefix);
         content::put_header(out.tail(), lane, &prefix, body.len());
     } else {
         content::put_header(out.tail(), lane, record.prefix, body.len());

@@ -62,7 +62,7 @@ pub(super) fn delivered(
     let (block, places) = rows(&vec![record(body); seqs.len()]);
     let item = |(seq, at): (&u64, u32)| Item { seq: Seq(*seq), at, count, redelivered: count > 0 };
     let items = seqs.iter().zip(places).map(item).collect();
-    Delivered { lane, consumer, queue: QueueId(7), block, items, settled: false }
+    Delivered { lane, consumer, queue: QueueId(7), block, items, settled: false, stream: false }
 }
 
 impl Broker {

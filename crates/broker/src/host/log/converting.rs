@@ -1,10 +1,10 @@
 //! Batches in another encoding than they were written in.
 
-use model::batch::Encoding;
-use model::{Batch, LogRefusal, Record};
+use model::batch::{CONTROL, Encoding};
+use model::{Batch, LogRefusal, Protocol, Record};
 use recordbatch::{BatchWriter, Codec, mapping};
 
-use crate::ReadBlock;
+use crate::{ReadBlock, WriteBlock};
 
 /// Bytes a compressed batch may become where records were removed from it.
 const OPENED_BYTES_MAX: usize = 64 << 20;
@@ -43,6 +43,73 @@ fn rows_to_kafka(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogR
 fn push(writer: &mut BatchWriter, row: &Record<'_>, delta: i32, ingest_ms: i64, wanted: &Wanted<'_>) {
     let converted = mapping::to_kafka(row, wanted.topic, ingest_ms, &wanted.read_block);
     writer.push(&converted.record(delta));
+}
+
+/// Records of a batch as rows of AMQP messages.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// The rows, one behind the other.
+    pub bytes: Vec<u8>,
+    /// The offset of each and where it begins.
+    pub places: Vec<(u64, u32)>,
+    /// The offset behind the last that was looked at.
+    pub end: u64,
+}
+
+/// The records of a Kafka batch from an offset on as rows of AMQP messages: as many as fit in `room` bytes, but one.
+pub(super) fn to_rows(
+    batch: &Batch<'_>,
+    (base, from, end): (u64, u64, u64),
+    topic: &str,
+    (read_block, write_block): (ReadBlock, WriteBlock),
+    room: usize,
+) -> Result<Rows, LogRefusal> {
+    let mut rows = Rows { bytes: Vec::new(), places: Vec::new(), end };
+    if batch.summary.flags & CONTROL != 0 {
+        return Ok(rows);
+    }
+    let opened = recordbatch::open(batch.body, OPENED_BYTES_MAX)?;
+    for record in opened.records() {
+        let record = record?;
+        let offset = base + record.offset_delta as u64;
+        if offset < from {
+            continue;
+        }
+        if rows.bytes.len() >= room {
+            rows.end = offset;
+            break;
+        }
+        rows.places.push((offset, rows.bytes.len() as u32));
+        let message = mapping::to_amqp(&record, topic, &read_block);
+        push_message(&message, record.timestamp, write_block, &mut rows.bytes);
+    }
+    Ok(rows)
+}
+
+fn push_message(message: &mapping::Message<'_>, timestamp: i64, write_block: WriteBlock, out: &mut Vec<u8>) {
+    let written;
+    let prefix = match message.exact {
+        Some(exact) => exact,
+        None => {
+            written = write_block(&message.properties);
+            &written
+        }
+    };
+    let row = Record {
+        protocol: Protocol::Amqp091,
+        priority: message.properties.priority.unwrap_or(0),
+        timestamp_ms: Some(timestamp),
+        expiry_ms: None,
+        due_ms: None,
+        key: None,
+        dedup: None,
+        exchange: &message.exchange,
+        routing_key: &message.routing_key,
+        prefix,
+        body: Some(message.body),
+        suffix: &[],
+    };
+    row.encode(out);
 }
 
 /// One row that came in parts, as a Kafka batch.

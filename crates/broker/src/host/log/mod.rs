@@ -6,6 +6,7 @@ mod coordinating;
 mod keeping;
 mod offsets;
 mod reading;
+mod streaming;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,6 +16,7 @@ use model::{GroupId, QueueId, ShardId};
 
 use crate::log_parcel::{LogQuestion, ReadRequest};
 use crate::parcel::Ticket;
+use streaming::Followers;
 
 /// Bytes of converted batches kept, so that ten readers convert once.
 const CONVERTED_BYTES_MAX: usize = 16 << 20;
@@ -52,7 +54,8 @@ pub(crate) struct Logs {
     loading: Vec<u64>,
     /// Questions that wait for the disk.
     asked: Vec<AskedLog>,
-    converted: Converted,
+    converted: Converted<Block>,
+    pub followers: Followers,
     pub coordinators: BTreeMap<QueueId, Coordinator>,
     /// Whom a coordinator's answer is for.
     pub waiting_members: Map<u64, (ShardId, Ticket)>,
@@ -73,6 +76,7 @@ impl Logs {
             loading: Vec::new(),
             asked: Vec::new(),
             converted: Converted::new(seed),
+            followers: Followers::new(seed),
             coordinators: BTreeMap::new(),
             waiting_members: map(seed),
             next_member_ticket: 1,
@@ -90,7 +94,7 @@ impl Logs {
 
     /// Whether somebody waits for the disk.
     pub(crate) fn is_loading(&self) -> bool {
-        !self.loading.is_empty() || !self.asked.is_empty()
+        !self.loading.is_empty() || !self.asked.is_empty() || self.followers.is_loading()
     }
 }
 
@@ -99,31 +103,33 @@ type ConvertedKey = (GroupId, QueueId, u64, u64);
 
 /// Batches in another encoding than they are stored in.
 #[derive(Debug)]
-struct Converted {
-    blocks: Map<ConvertedKey, Block>,
+struct Converted<T> {
+    /// With their bytes.
+    batches: Map<ConvertedKey, (T, usize)>,
     order: VecDeque<ConvertedKey>,
     bytes: usize,
 }
 
-impl Converted {
-    fn new(seed: u64) -> Converted {
-        Converted { blocks: map(seed), order: VecDeque::new(), bytes: 0 }
+impl<T: Clone> Converted<T> {
+    fn new(seed: u64) -> Converted<T> {
+        Converted { batches: map(seed), order: VecDeque::new(), bytes: 0 }
     }
 
-    fn find(&self, key: &ConvertedKey) -> Option<Block> {
-        self.blocks.get(key).cloned()
+    fn find(&self, key: &ConvertedKey) -> Option<T> {
+        self.batches.get(key).map(|(batch, _)| batch.clone())
     }
 
-    fn insert(&mut self, key: ConvertedKey, block: Block) {
-        self.bytes += block.capacity();
-        if self.blocks.insert(key, block).is_none() {
-            self.order.push_back(key);
+    fn insert(&mut self, key: ConvertedKey, batch: T, bytes: usize) {
+        self.bytes += bytes;
+        match self.batches.insert(key, (batch, bytes)) {
+            Some((_, old)) => self.bytes -= old,
+            None => self.order.push_back(key),
         }
         while self.bytes > CONVERTED_BYTES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            if let Some(block) = self.blocks.remove(&oldest) {
-                self.bytes -= block.capacity();
+            if let Some((_, bytes)) = self.batches.remove(&oldest) {
+                self.bytes -= bytes;
             }
         }
     }

@@ -94,12 +94,14 @@ impl Broker {
         if let Some(waiting) = logs.watching.get_mut(&log) {
             logs.ripe.extend(waiting.drain(..));
         }
+        logs.followers.wake_all(log);
     }
 
     /// Something was read from disk.
     pub(crate) fn look_again(&mut self) {
         let loading = std::mem::take(&mut self.host.logs.loading);
         self.host.logs.ripe.extend(loading);
+        self.host.logs.followers.look_again();
         self.ask_logs_again();
     }
 
@@ -208,7 +210,7 @@ impl Broker {
     }
 
     /// The chunk with this offset, or the first behind it.
-    fn chunk_from(&self, at: usize, log: QueueId, offset: u64) -> Option<Chunk> {
+    pub(super) fn chunk_from(&self, at: usize, log: QueueId, offset: u64) -> Option<Chunk> {
         let state = self.host.groups[at].machine.log(log)?;
         state.chunk(offset).map(|chunk| Chunk::of(state, &chunk))
     }
@@ -266,12 +268,27 @@ impl Broker {
 
     fn keep_converted(&mut self, key: super::ConvertedKey, bytes: &[u8]) -> (Block, Range<usize>) {
         let block = self.pool.block(bytes);
-        self.host.logs.converted.insert(key, block.clone());
+        self.host.logs.converted.insert(key, block.clone(), block.capacity());
         (block, 0..bytes.len())
     }
 
     /// The one row that came in parts, as a batch.
     fn parts_of(&mut self, at: usize, log: QueueId, chunk: &Chunk) -> Option<Result<Vec<u8>, LogRefusal>> {
+        let row = match self.row_in_parts(at, log, chunk)? {
+            Ok(row) => row,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let keep = |_| true;
+        Some(converting::row_to_kafka(&row, self.now.wall_ms as i64, &self.wanted(log, chunk, &keep)))
+    }
+
+    /// The one row that came in parts; `None` while one of them is being read.
+    pub(super) fn row_in_parts(
+        &mut self,
+        at: usize,
+        log: QueueId,
+        chunk: &Chunk,
+    ) -> Option<Result<Vec<u8>, LogRefusal>> {
         let group = &self.host.groups[at];
         let place = group.machine.log(log)?.chunk(chunk.first)?;
         let mut row = Vec::with_capacity(chunk.bytes);
@@ -283,8 +300,7 @@ impl Broker {
                 Err(refusal) => return Some(Err(refusal)),
             }
         }
-        let keep = |_| true;
-        Some(converting::row_to_kafka(&row, self.now.wall_ms as i64, &self.wanted(log, chunk, &keep)))
+        Some(Ok(row))
     }
 
     fn wanted<'a>(&'a self, log: QueueId, chunk: &Chunk, keep: &'a dyn Fn(u64) -> bool) -> Wanted<'a> {
