@@ -105,13 +105,26 @@ def test_offsets(server, topic, group):
     asyncio.run(offsets())
 
 
+async def is_listed(admin, name):
+    return name in await admin.list_topics()
+
+
+async def settled(condition, timeout=10):
+    """Asks again until it holds."""
+    async def holds():
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(holds(), timeout)
+
+
 def test_administration(server, names, group):
     async def administrate():
         name, admin = names.topic(), AIOKafkaAdminClient(bootstrap_servers=server.bootstrap)
         await admin.start()
         try:
             await admin.create_topics([NewTopic(name, 2, 1)])
-            assert name in await admin.list_topics()
+            await settled(lambda: is_listed(admin, name))
             (described,) = await admin.describe_topics([name])
             assert (described["topic"], len(described["partitions"])) == (name, 2)
             await send(server, name, [{"value": b"x", "partition": 0}])

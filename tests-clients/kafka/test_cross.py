@@ -12,7 +12,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 import clients
+import raw
 from conftest import numbers, until
+from records import batch
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 STREAM = {"x-queue-type": "stream"}
@@ -216,6 +218,19 @@ def test_beginning_within_a_batch(server, amqp, topic, codec):
         reader = Reader(amqp, name, offset, prefetch=2000)
         assert reader.bodies(1000 - offset) == numbers(1000 - offset, first=offset)
         reader.close()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_what_would_burst_is_not_opened(server, amqp, topic, codec):
+    """A small batch that would become 256 MiB: stored as it came, passed over by AMQP readers, and memory stays."""
+    name, wire = topic(), server.wire()
+    bomb = batch([bytes(256 << 20)], codec)
+    assert len(bomb) < 1_000_000
+    before = server.broker.resident_bytes() if server.broker else 0
+    assert wire.produce(name, bomb) == (raw.NONE, 0)
+    clients.send(server, name, [b"behind it"])
+    assert Reader(amqp, name, "first").bodies(1) == [b"behind it"]
+    assert not server.broker or server.broker.resident_bytes() - before < 128 << 20
 
 
 def test_several_partitions_are_a_super_stream(server, amqp, topic, group):
