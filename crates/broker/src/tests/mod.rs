@@ -7,4 +7,5 @@ mod parking;
 mod publishing;
 mod queues;
 mod restart;
+mod streams;
 mod windows;

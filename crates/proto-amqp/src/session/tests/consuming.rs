@@ -340,3 +340,71 @@ fn what_comes_for_a_consumer_that_is_gone_goes_back_unless_it_is_settled() {
         assert_eq!(goes_back, !settled);
     }
 }
+
+fn consume_from(talk: &mut Talk, start: Value) {
+    talk.send(
+        1,
+        Method::BasicConsume {
+            queue: "s",
+            consumer_tag: "c",
+            no_local: false,
+            no_ack: false,
+            exclusive: false,
+            nowait: false,
+            arguments: Arguments(vec![("x-stream-offset".into(), start)]),
+        },
+    );
+}
+
+#[test]
+fn where_a_reader_of_a_stream_begins() {
+    for (value, start) in [
+        (Value::text("first"), "First"),
+        (Value::Int(7), "Offset(7)"),
+        (Value::Timestamp(9), "Timestamp(9)"),
+        (Value::text("5m"), "Interval(300000)"),
+    ] {
+        let mut talk = Talk::open();
+        consume_from(&mut talk, value);
+        let asked = format!(
+            "Subscribe(Subscribe {{ lane: Lane(1), consumer: ConsumerId(1), queue: \"s\", settled: \
+             false, exclusive: false, priority: 0, credit: None, start: Some({start}) }})"
+        );
+        talk.expect_asked(&[&asked]);
+    }
+    let mut talk = Talk::open();
+    consume_from(&mut talk, Value::text("sometime"));
+    talk.expect_asked(&["CloseLane { lane: Lane(1) }"]);
+    let (_, _, payload) = talk.frame().unwrap();
+    let Method::ChannelClose { reply_code, reply_text, .. } = Method::decode(&payload, 8).unwrap() else {
+        panic!("{payload:?}");
+    };
+    let text = "PRECONDITION_FAILED - invalid arg 'x-stream-offset' for queue 's' in vhost '/'";
+    assert!(reply_code == 406 && reply_text.starts_with(text), "{reply_code} {reply_text}");
+}
+
+#[test]
+fn messages_of_a_stream_say_where_they_stand() {
+    #[rustfmt::skip]
+    let golden = [
+        0x30, 0, 0, 0, 0, 25, 15, b'x', b'-', b's', b't', b'r', b'e', b'a', b'm', b'-',
+        b'o', b'f', b'f', b's', b'e', b't', b'l', 0, 0, 0, 0, 0, 0, 1, 0x2c, 2,
+    ];
+    // Short bodies and long ones are written in two ways.
+    for length in [0, 3, 40_000] {
+        let mut talk = consuming(0, 5);
+        let body = vec![7; length];
+        let of_stream = Delivered { stream: true, ..delivered(Lane(1), ConsumerId(1), &[300], &body, 0) };
+        talk.event(Event::Delivered(of_stream));
+        let deliver = Method::BasicDeliver {
+            consumer_tag: "c",
+            delivery_tag: 1,
+            redelivered: false,
+            exchange: "ex",
+            routing_key: "key",
+        };
+        talk.expect(1, deliver);
+        assert_eq!(talk.expect_content(1), (golden.to_vec(), body));
+        talk.expect_nothing();
+    }
+}

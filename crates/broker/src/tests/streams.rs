@@ -1,0 +1,349 @@
+//! Consumers of streams: where they begin, what they are handed, and that nobody takes anything away.
+
+use model::topic::{AppendBatch, PartitionRef, TopicRef};
+use model::{
+    Arguments, Change, ConsumerId, Event, Lane, Limits, LogRequest, OperationKind, Outcome, QueueDeclaration,
+    QueueId, Record, Refusal, Request, Seq, StreamStart, Subscribe, Value,
+};
+use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
+
+use super::node::{Client, LANE, Node, bodies, delivered};
+
+const STREAM: &str = "s";
+
+fn declare(node: &mut Node, client: Client) -> QueueId {
+    let kind = Arguments(vec![("x-queue-type".into(), Value::text("stream"))]);
+    let declaration = QueueDeclaration { arguments: kind, ..Node::declaration(STREAM) };
+    node.ask_change(client, Change::DeclareQueue(declaration));
+    node.run();
+    assert!(matches!(node.heard(client)[..], [Event::Declared(..)]));
+    node.brokers[0].topology.queue("/", STREAM).expect("it was declared").id
+}
+
+/// A node with a stream, in which each of these is an append of its own.
+fn with_stream(shards: u16, published: &[&str]) -> (Node, Client, QueueId) {
+    let mut node = Node::start(shards, 2);
+    let client = node.connect(usize::from(shards) - 1);
+    let log = declare(&mut node, client);
+    for body in published {
+        node.publish(client, STREAM, 0, body);
+        node.run();
+    }
+    node.heard(client);
+    (node, client, log)
+}
+
+fn wanted(consumer: u32, start: Option<StreamStart>, credit: u32) -> Subscribe<'static> {
+    Subscribe {
+        lane: LANE,
+        consumer: ConsumerId(consumer),
+        queue: STREAM,
+        settled: false,
+        exclusive: false,
+        priority: 0,
+        credit: Some(credit),
+        start,
+    }
+}
+
+fn follow(node: &mut Node, client: Client, consumer: u32, start: StreamStart, credit: u32) -> Vec<Event> {
+    node.ask(client, Request::Subscribe(wanted(consumer, Some(start), credit)));
+    node.run();
+    node.heard(client)
+}
+
+fn places(events: &[Event]) -> Vec<u64> {
+    delivered(events).into_iter().map(|((_, seq), ..)| seq.0).collect()
+}
+
+fn refusal(node: &mut Node, client: Client, subscribe: Subscribe<'_>) -> Refusal {
+    node.ask(client, Request::Subscribe(subscribe));
+    node.run();
+    match &node.heard(client)[..] {
+        [Event::Refused(Some(LANE), refusal)] => refusal.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Records that a Kafka client writes, the first at offset delta 0.
+fn batch(values: &[(i32, &str)], timestamp: i64, codec: Codec) -> Vec<u8> {
+    let mut writer = BatchWriter::new(0);
+    for (offset_delta, value) in values {
+        let (offset_delta, value) = (*offset_delta, Some(value.as_bytes()));
+        writer.push(&KafkaRecord { offset_delta, timestamp, key: Some(b"k"), value, headers: Headers::NONE });
+    }
+    writer.finish(codec)
+}
+
+fn append(node: &mut Node, client: Client, batch: &[u8]) {
+    let append = AppendBatch { topic: STREAM, id: None, partition: 0, batch, required: -1 };
+    node.ask(client, Request::Log { token: 1, request: LogRequest::Append(append) });
+    node.run();
+    match &node.heard(client)[..] {
+        [Event::Log(1, answer), ..] => {
+            assert!(matches!(**answer, model::LogAnswer::Appended(Ok(_))), "{answer:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Lets the log begin at an offset.
+fn trim(node: &mut Node, client: Client, below: u64) {
+    let at = PartitionRef { topic: TopicRef::Name(STREAM.into()), partition: 0 };
+    node.ask(client, Request::Log { token: 2, request: LogRequest::Trim(vec![(at, below)]) });
+    node.run();
+    node.heard(client);
+}
+
+/// Removes single offsets, as compaction does.
+fn remove(node: &mut Node, log: QueueId, ranges: &[(u64, u64)]) {
+    let broker = &mut node.brokers[0];
+    let group = broker.topology.queue_by_id(log).expect("it is there").group;
+    let ranges = ranges.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
+    let outgoing = broker.door.outgoing(group).expect("it is hosted");
+    outgoing.ranges(&broker.pool, OperationKind::Drop, log, ranges);
+    node.run();
+}
+
+#[test]
+fn where_readers_begin() {
+    for shards in [1, 2] {
+        let (mut node, client, _) = with_stream(shards, &["a", "b"]);
+        node.run_after(10_000);
+        // In one turn: one append.
+        for body in ["c", "d", "e"] {
+            node.publish(client, STREAM, 0, body);
+        }
+        node.run();
+        node.heard(client);
+        let now = 1_700_000_010;
+        let cases = [
+            (StreamStart::First, "abcde"),
+            (StreamStart::Last, "cde"),
+            (StreamStart::Next, ""),
+            (StreamStart::Offset(0), "abcde"),
+            (StreamStart::Offset(3), "de"),
+            (StreamStart::Offset(5), ""),
+            (StreamStart::Offset(6), ""),
+            (StreamStart::Timestamp(0), "abcde"),
+            (StreamStart::Timestamp(now - 9), "cde"),
+            (StreamStart::Timestamp(now + 1), ""),
+            (StreamStart::Interval(0), "cde"),
+            (StreamStart::Interval(11_000), "abcde"),
+            (StreamStart::Interval(u64::MAX), "abcde"),
+        ];
+        for (number, (start, expected)) in cases.into_iter().enumerate() {
+            let heard = follow(&mut node, client, number as u32, start, 100);
+            assert_eq!(bodies(&heard).concat(), expected, "{start:?} of {shards} shards");
+            assert_eq!(places(&heard), (5 - expected.len() as u64..5).collect::<Vec<_>>());
+            assert!(delivered(&heard).iter().all(|(_, _, redelivered)| !redelivered));
+        }
+        node.ask(client, Request::Subscribe(wanted(99, None, 100)));
+        node.run();
+        assert!(matches!(node.heard(client)[..], [Event::Subscribed(LANE, ConsumerId(99))]));
+        node.publish(client, STREAM, 0, "f");
+        node.run();
+        // All but the one that waits for the offset behind this.
+        assert_eq!(delivered(&node.heard(client)).len(), cases.len() + 1 - 1);
+        node.assert_nothing_waits();
+    }
+}
+
+#[test]
+fn credit_is_kept_and_settling_takes_nothing_away() {
+    let (mut node, client, log) = with_stream(2, &[]);
+    for number in 0..10 {
+        node.publish(client, STREAM, 0, &number.to_string());
+    }
+    node.run();
+    node.heard(client);
+    let heard = follow(&mut node, client, 1, StreamStart::First, 3);
+    assert_eq!(bodies(&heard).concat(), "012");
+    for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Return { failed: true }] {
+        node.settle(client, (log, Seq(0)), outcome);
+    }
+    node.settle(client, (log, Seq(1)), Outcome::Return { failed: false });
+    node.run_after(1000);
+    assert_eq!(bodies(&node.heard(client)).len(), 0, "settling alone grants nothing and returns nothing");
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 2 });
+    node.run();
+    assert_eq!(bodies(&node.heard(client)).concat(), "34");
+    // Another one begins anew, and neither heeds the other.
+    let heard = follow(&mut node, client, 2, StreamStart::First, 100);
+    assert_eq!(bodies(&heard).concat(), "0123456789");
+    node.ask(client, Request::Unsubscribe { lane: LANE, consumer: ConsumerId(2) });
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.run();
+    assert_eq!(bodies(&node.heard(client)).concat(), "56789");
+    assert_eq!(node.passive(client, STREAM).len(), 1);
+    node.assert_nothing_waits();
+}
+
+#[test]
+fn a_reader_that_does_not_send_on_is_given_no_more_bytes() {
+    let limits = Limits { send_bytes_max: 64 << 10, ..Limits::default() };
+    let mut node = Node::with_limits(1, 2, limits);
+    let client = node.connect(0);
+    declare(&mut node, client);
+    let body = "x".repeat(10_000);
+    for _ in 0..40 {
+        node.publish(client, STREAM, 0, &body);
+    }
+    node.run();
+    node.heard(client);
+    // The connection's buffer stays full: what is handed out is not made up for.
+    node.ask(client, Request::Subscribe(wanted(1, Some(StreamStart::First), 1000)));
+    let broker = &mut node.brokers[0];
+    let mut count = 0;
+    for _ in 0..10 {
+        broker.unsent(client.1, 1 << 20);
+        broker.finish(base::Now { mono_us: 9_000_000, wall_ms: 1_700_000_000_000 });
+        while let Some((_, event)) = broker.poll_event() {
+            count += delivered(&[event]).len();
+        }
+    }
+    assert!((6..=8).contains(&count), "{count} messages of 10 kB in 64 KiB");
+    broker.unsent(client.1, 0);
+    node.run();
+    assert_eq!(count + delivered(&node.heard(client)).len(), 40);
+}
+
+#[test]
+fn what_was_trimmed_is_passed_over() {
+    let (mut node, client, _) = with_stream(1, &["a", "b", "c", "d"]);
+    let heard = follow(&mut node, client, 1, StreamStart::First, 1);
+    assert_eq!(bodies(&heard), ["a"]);
+    trim(&mut node, client, 3);
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.run();
+    assert_eq!(places(&node.heard(client)), [3]);
+    let heard = follow(&mut node, client, 2, StreamStart::Offset(1), 9);
+    assert_eq!(places(&heard), [3]);
+    trim(&mut node, client, 4);
+    assert_eq!(places(&follow(&mut node, client, 3, StreamStart::Last, 9)), [0; 0]);
+    node.publish(client, STREAM, 0, "e");
+    node.run();
+    assert_eq!(places(&node.heard(client)), [4, 4, 4]);
+}
+
+#[test]
+fn what_was_removed_is_passed_over_in_rows_and_in_batches() {
+    let (mut node, client, log) = with_stream(1, &[]);
+    for number in 0..6 {
+        node.publish(client, STREAM, 0, &number.to_string());
+    }
+    node.run();
+    append(&mut node, client, &batch(&[(0, "6"), (1, "7"), (2, "8"), (3, "9")], 1, Codec::None));
+    remove(&mut node, log, &[(0, 1), (3, 3), (5, 6), (8, 8)]);
+    let heard = follow(&mut node, client, 1, StreamStart::First, 2);
+    assert_eq!(places(&heard), [2, 4]);
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.run();
+    let heard = node.heard(client);
+    assert_eq!((places(&heard), bodies(&heard).concat()), (vec![7, 9], "79".into()));
+}
+
+#[test]
+fn what_kafka_wrote_is_mapped_whatever_way_it_was_compressed() {
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let (mut node, client, _) = with_stream(1, &["first"]);
+        append(&mut node, client, &batch(&[(0, "a"), (1, "b"), (2, "c")], 5_000, codec));
+        node.publish(client, STREAM, 0, "last");
+        node.run();
+        node.heard(client);
+        let heard = follow(&mut node, client, 1, StreamStart::Offset(2), 1);
+        assert_eq!((places(&heard), bodies(&heard).concat()), (vec![2], "b".into()), "{codec:?}");
+        node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+        node.run();
+        let heard = node.heard(client);
+        assert_eq!(bodies(&heard), ["c", "last"]);
+        let Some(Event::Delivered(delivered)) = heard.first() else { panic!("{heard:?}") };
+        assert!(delivered.stream);
+        let row = &delivered.block.as_slice()[delivered.items[0].at as usize..];
+        let (record, _) = Record::decode(row).expect("a row");
+        assert_eq!((record.exchange, record.routing_key), ("", STREAM));
+        let properties = String::from_utf8_lossy(record.prefix);
+        assert!(properties.contains("x-key") && properties.contains("timestamp: Some(5)"), "{properties}");
+    }
+}
+
+#[test]
+fn a_batch_that_unpacks_to_much_is_converted_in_stretches() {
+    let (mut node, client, _) = with_stream(1, &[]);
+    let body = "y".repeat(40_000);
+    let values: Vec<(i32, &str)> = (0..150).map(|delta| (delta, body.as_str())).collect();
+    append(&mut node, client, &batch(&values, 1, Codec::Zstd));
+    let heard = follow(&mut node, client, 1, StreamStart::First, 1000);
+    assert_eq!(places(&heard), (0..150).collect::<Vec<_>>());
+    assert!(bodies(&heard).iter().all(|found| *found == body));
+    // From where the first stretch does not reach.
+    let heard = follow(&mut node, client, 2, StreamStart::Offset(120), 1000);
+    assert_eq!(places(&heard), (120..150).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_that_is_read_from_disk() {
+    let body = "z".repeat(3000);
+    let (mut node, client, _) = with_stream(2, &vec![body.as_str(); 60]);
+    node.restart();
+    let client = node.connect(client.0);
+    let heard = follow(&mut node, client, 1, StreamStart::First, 10);
+    assert_eq!(places(&heard), (0..10).collect::<Vec<_>>());
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 100 });
+    node.run();
+    let heard = node.heard(client);
+    assert_eq!(places(&heard), (10..60).collect::<Vec<_>>());
+    assert!(delivered(&heard).iter().all(|(_, found, redelivered)| *found == body && !redelivered));
+    node.publish(client, STREAM, 0, "more");
+    node.run();
+    assert_eq!(bodies(&node.heard(client)), ["more"]);
+    node.assert_nothing_waits();
+}
+
+#[test]
+fn what_consumers_of_streams_may_not_ask_for() {
+    let (mut node, client, _) = with_stream(1, &["a"]);
+    node.declare(client, "q");
+    let named = |refusal: Refusal| match refusal {
+        Refusal::Invalid(text) => format!("invalid: {text}"),
+        Refusal::NotImplemented(text) => format!("not implemented: {text}"),
+        other => panic!("{other:?}"),
+    };
+    let unbounded = Subscribe { credit: None, ..wanted(1, None, 1) };
+    let expected = "invalid: consumer prefetch count is not set for stream queue 's' in vhost '/'";
+    assert_eq!(named(refusal(&mut node, client, unbounded)), expected);
+    let automatic = Subscribe { settled: true, ..wanted(1, None, 1) };
+    let expected =
+        "not implemented: automatic acknowledgement not supported by stream queue 's' in vhost '/'";
+    assert_eq!(named(refusal(&mut node, client, automatic)), expected);
+    let of_queue = Subscribe { queue: "q", ..wanted(1, Some(StreamStart::First), 1) };
+    let expected =
+        "invalid: a consumer of queue 'q' in vhost '/' cannot say where it begins: it is not a stream";
+    assert_eq!(named(refusal(&mut node, client, of_queue)), expected);
+    node.ask(client, Request::Window { lane: LANE, messages: Some(5) });
+    let expected = "not implemented: queue 's' in vhost '/' does not support global qos";
+    assert_eq!(named(refusal(&mut node, client, wanted(1, None, 1))), expected);
+    let elsewhere = Subscribe { lane: Lane(2), ..wanted(1, Some(StreamStart::First), 1) };
+    node.ask(client, Request::Subscribe(elsewhere));
+    node.run();
+    assert_eq!(bodies(&node.heard(client)), ["a"]);
+    node.assert_nothing_waits();
+}
+
+#[test]
+fn readers_go_with_their_stream_and_with_their_connection() {
+    let (mut node, client, _) = with_stream(2, &["a"]);
+    let other = node.connect(0);
+    follow(&mut node, client, 1, StreamStart::Next, 9);
+    follow(&mut node, other, 1, StreamStart::Next, 9);
+    node.disconnect(other);
+    node.publish(client, STREAM, 0, "b");
+    node.run();
+    assert_eq!(bodies(&node.heard(client)), ["b"]);
+    let gone = Change::DeleteQueue { name: STREAM.into(), if_unused: false, if_empty: false };
+    node.ask_change(client, gone);
+    node.run();
+    let heard = node.heard(client);
+    assert!(matches!(heard[..], [Event::Revoked(LANE, ConsumerId(1)), Event::Deleted(LANE, 2)]), "{heard:?}");
+    node.assert_nothing_waits();
+}
