@@ -282,6 +282,21 @@ fn a_batch_that_unpacks_to_much_is_converted_in_stretches() {
 }
 
 #[test]
+fn what_cannot_be_opened_is_passed_over_by_all_and_stops_nobody() {
+    let (mut node, client, _) = with_stream(1, &["before"]);
+    let body = "y".repeat(40_000);
+    let values: Vec<(i32, &str)> = (0..1700).map(|delta| (delta, body.as_str())).collect();
+    append(&mut node, client, &batch(&values, 1, Codec::Zstd));
+    node.publish(client, STREAM, 0, "behind");
+    node.run();
+    node.heard(client);
+    for consumer in 1..3 {
+        let heard = follow(&mut node, client, consumer, StreamStart::First, 100);
+        assert_eq!((places(&heard), bodies(&heard).concat()), (vec![0, 1701], "beforebehind".into()));
+    }
+}
+
+#[test]
 fn a_log_that_is_read_from_disk() {
     let body = "z".repeat(3000);
     let (mut node, client, _) = with_stream(2, &vec![body.as_str(); 60]);

@@ -2,7 +2,7 @@
 
 use model::batch::{CONTROL, Encoding};
 use model::{Batch, LogRefusal, Protocol, Record};
-use recordbatch::{BatchWriter, Codec, mapping};
+use recordbatch::{BatchError, BatchWriter, Codec, mapping};
 
 use crate::{ReadBlock, WriteBlock};
 
@@ -57,20 +57,27 @@ pub(super) struct Rows {
 }
 
 /// The records of a Kafka batch from an offset on as rows of AMQP messages: as many as fit in `room` bytes, but one.
+/// What was compressed was not opened when it was taken in: where it cannot be read it is passed over, and why is told.
 pub(super) fn to_rows(
     batch: &Batch<'_>,
     (base, from, end): (u64, u64, u64),
     topic: &str,
     (read_block, write_block): (ReadBlock, WriteBlock),
     room: usize,
-) -> Result<Rows, LogRefusal> {
+) -> (Rows, Option<BatchError>) {
     let mut rows = Rows { bytes: Vec::new(), places: Vec::new(), end };
     if batch.summary.flags & CONTROL != 0 {
-        return Ok(rows);
+        return (rows, None);
     }
-    let opened = recordbatch::open(batch.body, OPENED_BYTES_MAX)?;
+    let opened = match recordbatch::open(batch.body, OPENED_BYTES_MAX) {
+        Ok(opened) => opened,
+        Err(error) => return (rows, Some(error)),
+    };
     for record in opened.records() {
-        let record = record?;
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return (rows, Some(error)),
+        };
         let offset = base + record.offset_delta as u64;
         if offset < from {
             continue;
@@ -83,7 +90,7 @@ pub(super) fn to_rows(
         let message = mapping::to_amqp(&record, topic, &read_block);
         push_message(&message, record.timestamp, write_block, &mut rows.bytes);
     }
-    Ok(rows)
+    (rows, None)
 }
 
 fn push_message(message: &mapping::Message<'_>, timestamp: i64, write_block: WriteBlock, out: &mut Vec<u8>) {

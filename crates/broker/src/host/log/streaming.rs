@@ -318,7 +318,7 @@ impl Broker {
             Err(broken) => return Some(Err(damaged(broken.0))),
         };
         if decoded.summary.encoding == Encoding::KafkaV2 {
-            return Some(self.convert_rows(&decoded, chunk, (follower.group, log), next));
+            return Some(Ok(self.convert_rows(&decoded, chunk, (follower.group, log), next)));
         }
         if decoded.summary.protocol != Protocol::Amqp091 as u8 {
             return Some(Err(damaged("rows of a protocol that writes none")));
@@ -334,18 +334,26 @@ impl Broker {
         chunk: &Chunk,
         (group, log): (GroupId, QueueId),
         next: u64,
-    ) -> Result<Found, LogRefusal> {
+    ) -> Found {
         let topic = self.topology.topic_of(log).map_or("", |(topic, _)| topic.name.as_str());
         let blocks = (self.settings.read_block, self.settings.write_block);
-        let from =
-            |from| converting::to_rows(batch, (chunk.first, from, chunk.end), topic, blocks, STRETCH_BYTES);
+        let from = |from| {
+            let offsets = (chunk.first, from, chunk.end);
+            converting::to_rows(batch, offsets, topic, blocks, STRETCH_BYTES)
+        };
         let mut begun = chunk.first;
-        let mut rows = from(begun)?;
+        let (mut rows, mut error) = from(begun);
         if rows.end <= next {
             begun = next;
-            rows = from(begun)?;
+            (rows, error) = from(begun);
         }
-        Ok(self.keep_rows((group, log, chunk.first, begun), rows))
+        if let Some(error) = error {
+            let first = chunk.first;
+            let text =
+                format!("stream '{topic}': consumers pass over the batch at offset {first}: {error:?}");
+            self.notices.push_back(Notice::Warn(text));
+        }
+        self.keep_rows((group, log, chunk.first, begun), rows)
     }
 
     fn keep_rows(&mut self, key: super::ConvertedKey, rows: Rows) -> Found {
