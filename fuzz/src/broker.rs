@@ -30,7 +30,7 @@ fn row() -> Block {
 pub fn delivered(lane: Lane, consumer: ConsumerId, first: u64, count: u64) -> Delivered {
     let item = |seq| Item { seq: Seq(seq), at: 0, count: (seq % 3) as u32, redelivered: seq % 3 > 0 };
     let items = (first..first + count).map(item).collect();
-    Delivered { lane, consumer, queue: QueueId(1 + first % 2), block: row(), items }
+    Delivered { lane, consumer, queue: QueueId(1 + first % 2), block: row(), items, settled: false, stream: first % 5 == 0 }
 }
 
 /// What a message that found no queue comes back as.

@@ -299,15 +299,27 @@ fn what_cannot_be_opened_is_passed_over_by_all_and_stops_nobody() {
 #[test]
 fn a_log_that_is_read_from_disk() {
     let body = "z".repeat(3000);
-    let (mut node, client, _) = with_stream(2, &vec![body.as_str(); 60]);
+    let (mut node, client, log) = with_stream(2, &vec![body.as_str(); 100]);
+    append(&mut node, client, &batch(&[(0, &body), (1, &body)], 1, Codec::Lz4));
+    // More than the ring keeps: what was written first is in runs.
+    for _ in 102..300 {
+        node.publish(client, STREAM, 0, &body);
+        node.run();
+    }
     node.restart();
+    let group = node.brokers[0].topology.queue_by_id(log).expect("it is there").group;
+    let is_in_runs = |broker: &crate::Broker| {
+        let log = broker.host.by_group.contains_key(&group).then_some(&broker.log);
+        log.is_some_and(|log| log.location(group, model::Index(10)) == commitlog::Location::Runs)
+    };
+    assert!(node.brokers.iter().any(is_in_runs));
     let client = node.connect(client.0);
     let heard = follow(&mut node, client, 1, StreamStart::First, 10);
     assert_eq!(places(&heard), (0..10).collect::<Vec<_>>());
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 100 });
+    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 1000 });
     node.run();
     let heard = node.heard(client);
-    assert_eq!(places(&heard), (10..60).collect::<Vec<_>>());
+    assert_eq!(places(&heard), (10..300).collect::<Vec<_>>());
     assert!(delivered(&heard).iter().all(|(_, found, redelivered)| *found == body && !redelivered));
     node.publish(client, STREAM, 0, "more");
     node.run();
