@@ -358,6 +358,7 @@ impl Broker {
         self.tidy_loaded();
         self.checkpoint();
         self.move_old_entries();
+        self.compact();
         self.log.flush();
     }
 
@@ -392,7 +393,11 @@ impl Broker {
 
     /// When [`Broker::finish`] must be called next even if nothing happens, in microseconds.
     pub fn deadline(&self) -> Option<u64> {
-        if self.host.checkpointing.is_some() || self.post.has_local() || self.is_moving() {
+        if self.host.checkpointing.is_some()
+            || self.post.has_local()
+            || self.is_moving()
+            || self.host.logs.compaction.is_busy()
+        {
             return Some(self.now.mono_us);
         }
         let limits = &self.settings.limits;

@@ -83,7 +83,9 @@ impl Connection {
             Door::Kafka => {
                 let advertised = advertised(&peer.local);
                 let product = products.kafka.clone();
-                Protocol::Kafka(Box::new(proto_kafka::Session::new(limits, product, advertised, seed, now)))
+                let mut session = proto_kafka::Session::new(limits, product, advertised, seed, now);
+                session.set_peer(&peer.address);
+                Protocol::Kafka(Box::new(session))
             }
         };
         Connection {
@@ -159,6 +161,14 @@ impl Connection {
 
     pub(crate) fn is_ended(&self) -> bool {
         session!(&self.protocol, session => session.is_ended())
+    }
+
+    /// Whether its session would take input: one that answers every request stops while answers pile up.
+    pub(crate) fn takes_input(&self, limits: &Limits) -> bool {
+        match self.protocol {
+            Protocol::Amqp(_) => true,
+            Protocol::Kafka(_) => self.out.len() <= limits.send_bytes_max,
+        }
     }
 
     pub(crate) fn partial_bytes(&self) -> usize {

@@ -253,6 +253,7 @@ impl Shard {
         !connection.ended
             && self.broker.is_ready()
             && self.broker.wants_input(conn)
+            && connection.takes_input(&self.limits)
             && connection.partial_bytes() <= self.limits.partial_bytes_max
     }
 

@@ -107,6 +107,8 @@ pub struct TopicSettings {
     pub log_append_time: bool,
     /// Milliseconds that every record stays before it may be compacted away.
     pub min_compaction_lag_ms: u64,
+    /// Thousandths of a log's bytes that must not be compacted yet to make a pass worth it.
+    pub min_dirty_permille: u32,
     /// Milliseconds after which a record must be compacted away if it has to go at all.
     pub max_compaction_lag_ms: u64,
     /// Milliseconds that a compacted log keeps the mark of a deleted key.
@@ -133,12 +135,18 @@ impl TopicSettings {
             max_message_bytes: u32::try_from(number("max.message.bytes")).unwrap_or(0),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             min_compaction_lag_ms: at_least_0("min.compaction.lag.ms"),
+            min_dirty_permille: permille(text("min.cleanable.dirty.ratio")),
             max_compaction_lag_ms: at_least_0("max.compaction.lag.ms"),
             delete_retention_ms: at_least_0("delete.retention.ms"),
             timestamp_before_max_ms: at_least_0("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: at_least_0("message.timestamp.after.max.ms"),
         }
     }
+}
+
+/// A ratio as thousandths.
+fn permille(ratio: &str) -> u32 {
+    ratio.trim().parse::<f64>().map_or(500, |ratio| (ratio * 1000.0) as u32)
 }
 
 /// The configuration of this name.

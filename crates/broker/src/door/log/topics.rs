@@ -195,7 +195,9 @@ impl Broker {
     /// Every shard has a change of a topic, or it was refused.
     pub(crate) fn topic_changed(&mut self, pending: PendingTopics, answer: Changed) {
         let result = match answer {
-            Changed::TopicCreated { topic, .. } | Changed::TopicAltered { topic, .. } => Ok(topic.to_model()),
+            Changed::TopicCreated { topic, .. }
+            | Changed::TopicDeleted { topic, .. }
+            | Changed::TopicAltered { topic, .. } => Ok(topic.to_model()),
             Changed::LogRefused(refusal) => Err(refusal),
             _ => Ok(Topic::default()),
         };

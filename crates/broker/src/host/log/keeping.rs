@@ -34,6 +34,7 @@ impl Broker {
             }
         }
         self.forget_old_groups();
+        self.begin_compaction();
     }
 
     /// Whether anything hosted here could become too old.

@@ -1,6 +1,7 @@
 //! The logs hosted here: read by offset, trimmed, kept for as long as their topics say; and the coordinators of
 //! consumer groups.
 
+mod compacting;
 mod converting;
 mod coordinating;
 mod keeping;
@@ -16,6 +17,7 @@ use model::{GroupId, QueueId, ShardId};
 
 use crate::log_parcel::{LogQuestion, ReadRequest};
 use crate::parcel::Ticket;
+use compacting::Compaction;
 use streaming::Followers;
 
 /// Bytes of converted batches kept, so that ten readers convert once.
@@ -56,6 +58,7 @@ pub(crate) struct Logs {
     asked: Vec<AskedLog>,
     converted: Converted<Block>,
     pub followers: Followers,
+    pub compaction: Compaction,
     pub coordinators: BTreeMap<QueueId, Coordinator>,
     /// Whom a coordinator's answer is for.
     pub waiting_members: Map<u64, (ShardId, Ticket)>,
@@ -77,6 +80,7 @@ impl Logs {
             asked: Vec::new(),
             converted: Converted::new(seed),
             followers: Followers::new(seed),
+            compaction: Compaction::new(seed),
             coordinators: BTreeMap::new(),
             waiting_members: map(seed),
             next_member_ticket: 1,
@@ -94,7 +98,8 @@ impl Logs {
 
     /// Whether somebody waits for the disk.
     pub(crate) fn is_loading(&self) -> bool {
-        !self.loading.is_empty() || !self.asked.is_empty() || self.followers.is_loading()
+        let waits = !self.loading.is_empty() || !self.asked.is_empty();
+        waits || self.followers.is_loading() || self.compaction.waits_for_disk
     }
 }
 

@@ -99,6 +99,7 @@ impl Broker {
 
     /// Something was read from disk.
     pub(crate) fn look_again(&mut self) {
+        self.host.logs.compaction.waits_for_disk = false;
         let loading = std::mem::take(&mut self.host.logs.loading);
         self.host.logs.ripe.extend(loading);
         self.host.logs.followers.look_again();
@@ -126,8 +127,8 @@ impl Broker {
         let look = self.look_at(&reading.request);
         let late = reading.request.deadline_us <= self.now.mono_us;
         let enough =
-            look.refused || look.bytes >= reading.request.min_bytes.max(1) || (late && !look.loading);
-        if enough || (late && look.bytes > 0) {
+            look.refused || (look.bytes >= reading.request.min_bytes && (look.bytes > 0 || !look.loading));
+        if enough || (late && (look.bytes > 0 || !look.loading)) {
             let logs = &mut self.host.logs;
             logs.deadlines.remove(&(reading.request.deadline_us, id));
             logs.by_ticket.remove(&(reading.from, reading.ticket));

@@ -1,0 +1,214 @@
+//! Compaction: of every key the last record stays, where it was, with the offset it had.
+//!
+//! One log at a time, one batch per turn. A *pass* first walks what was appended since the last one and notes the last
+//! offset of each key, then walks the log from its start and has the machine remove what is older. A deleted key's
+//! last record goes once readers had the time its topic gives them, and only behind everything older of that key: the
+//! removals of a pass are proposed in the order of offsets. What of a batch was removed is not shown to any reader
+//! any more; its bytes go with the last record of the batch.
+
+use base::{Map, map};
+use model::{GroupId, LogRefusal, OperationKind, QueueId, Seq};
+use topology::TopicSettings;
+
+use super::reading::Chunk;
+use crate::Broker;
+
+/// Bytes of keys that a pass remembers; what does not fit is for the next pass.
+const KEYS_BYTES_MAX: usize = 64 << 20;
+/// What a key costs beside its bytes.
+const KEY_BYTES: usize = 48;
+/// Bytes a compressed batch may become.
+const OPENED_BYTES_MAX: usize = 64 << 20;
+
+/// A pass over one log.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    group: GroupId,
+    log: QueueId,
+    settings: TopicSettings,
+    phase: Phase,
+    /// The next offset to look at.
+    next: u64,
+    /// Nothing from here on is looked at.
+    limit: u64,
+    /// The last offset of each key that was appended since the last pass.
+    latest: Map<Vec<u8>, u64>,
+    keys_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Noting,
+    Removing,
+}
+
+/// Where compaction of this host's logs is.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    pass: Option<Pass>,
+    /// The batch that is next must come from disk first.
+    pub waits_for_disk: bool,
+    /// Up to where each log was compacted.
+    cleaned: Map<QueueId, u64>,
+    seed: u64,
+}
+
+impl Compaction {
+    pub(crate) fn new(seed: u64) -> Compaction {
+        Compaction { pass: None, waits_for_disk: false, cleaned: map(seed), seed }
+    }
+
+    /// Whether it would go on at once.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.pass.is_some() && !self.waits_for_disk
+    }
+}
+
+impl Broker {
+    /// Begins a pass over the log that has most to gain, unless one is under way.
+    pub(super) fn begin_compaction(&mut self) {
+        if self.host.logs.compaction.pass.is_some() {
+            return;
+        }
+        let now_ms = self.now.wall_ms as i64;
+        let mut best: Option<(u64, Pass)> = None;
+        for group in &self.host.groups {
+            for (log, state) in group.machine.logs() {
+                let Some((topic, _)) = self.topology.topic_of(log) else { continue };
+                let settings = topic.settings();
+                if !settings.compact {
+                    continue;
+                }
+                let from = self.host.logs.compaction.cleaned.get(&log).copied().unwrap_or(0);
+                let Some((limit, permille)) = dirty(state, from.max(state.start()), &settings, now_ms) else {
+                    continue;
+                };
+                if best.as_ref().is_none_or(|(most, _)| permille > *most) {
+                    let latest = map(self.host.logs.compaction.seed);
+                    let (group, next) = (group.id, from.max(state.start()));
+                    let phase = Phase::Noting;
+                    best = Some((
+                        permille,
+                        Pass { group, log, settings, phase, next, limit, latest, keys_bytes: 0 },
+                    ));
+                }
+            }
+        }
+        self.host.logs.compaction.pass = best.map(|(_, pass)| pass);
+    }
+
+    /// Goes on with the pass under way by one batch.
+    pub(crate) fn compact(&mut self) {
+        let compaction = &mut self.host.logs.compaction;
+        if compaction.waits_for_disk {
+            return;
+        }
+        let Some(mut pass) = compaction.pass.take() else { return };
+        let Some(at) = self.host.by_group.get(&pass.group).copied() else { return };
+        let Some(state) = self.host.groups[at].machine.log(pass.log) else { return };
+        let start = state.start();
+        let chunk = state.chunk(pass.next.max(start)).map(|chunk| Chunk::of(state, &chunk));
+        let Some(chunk) = chunk.filter(|chunk| chunk.first < pass.limit) else {
+            return self.end_of_phase(pass, start);
+        };
+        match self.batch_of(at, pass.log, &chunk) {
+            None => self.host.logs.compaction.waits_for_disk = true,
+            Some(Err(_)) => {
+                // What cannot be opened here is left as it is; its readers will be told.
+                pass.next = chunk.end;
+            }
+            Some(Ok((block, range))) => {
+                let ranges = pass.walk(&block.as_slice()[range], &chunk, self.now.wall_ms as i64);
+                pass.next = chunk.end;
+                self.remove_records(&pass, ranges.unwrap_or_default());
+            }
+        }
+        self.host.logs.compaction.pass = Some(pass);
+    }
+
+    fn remove_records(&mut self, pass: &Pass, ranges: Vec<(Seq, Seq)>) {
+        if let Some(outgoing) = self.door.outgoing(pass.group).filter(|_| !ranges.is_empty()) {
+            outgoing.ranges(&self.pool, OperationKind::Drop, pass.log, ranges);
+        }
+    }
+
+    fn end_of_phase(&mut self, mut pass: Pass, start: u64) {
+        match pass.phase {
+            Phase::Noting => {
+                (pass.phase, pass.next) = (Phase::Removing, start);
+                self.host.logs.compaction.pass = Some(pass);
+            }
+            Phase::Removing => {
+                self.host.logs.compaction.cleaned.insert(pass.log, pass.limit);
+            }
+        }
+    }
+}
+
+impl Pass {
+    /// Looks at one batch: notes its keys, or returns what of it goes.
+    fn walk(&mut self, batch: &[u8], chunk: &Chunk, now_ms: i64) -> Result<Vec<(Seq, Seq)>, LogRefusal> {
+        let opened = recordbatch::open(batch, OPENED_BYTES_MAX)?;
+        let mut ranges: Vec<(Seq, Seq)> = Vec::new();
+        for record in opened.records() {
+            let record = record?;
+            let offset = chunk.first + record.offset_delta as u64;
+            let Some(key) = record.key else { continue };
+            match self.phase {
+                Phase::Noting => self.note(key, offset),
+                Phase::Removing
+                    if self.is_over(key, offset, record.value.is_none(), record.timestamp, now_ms) =>
+                {
+                    match ranges.last_mut() {
+                        Some(last) if last.1.0 + 1 == offset => last.1 = Seq(offset),
+                        _ => ranges.push((Seq(offset), Seq(offset))),
+                    }
+                }
+                Phase::Removing => {}
+            }
+        }
+        if self.phase == Phase::Noting && self.keys_bytes > KEYS_BYTES_MAX {
+            self.limit = chunk.end;
+        }
+        Ok(ranges)
+    }
+
+    fn note(&mut self, key: &[u8], offset: u64) {
+        match self.latest.get_mut(key) {
+            Some(latest) => *latest = offset,
+            None => {
+                self.keys_bytes += key.len() + KEY_BYTES;
+                self.latest.insert(key.to_vec(), offset);
+            }
+        }
+    }
+
+    /// Whether a record goes: there is a later one of its key, or it deletes its key and everybody had time to see.
+    fn is_over(&self, key: &[u8], offset: u64, deletes: bool, timestamp: i64, now_ms: i64) -> bool {
+        if offset >= self.limit {
+            return false;
+        }
+        let later = self.latest.get(key).is_some_and(|latest| *latest > offset);
+        let age = now_ms.saturating_sub(timestamp);
+        later || (deletes && age > self.settings.delete_retention_ms as i64)
+    }
+}
+
+/// Up to where a log may be compacted now and how much of it was not yet, in thousandths; `None` where it is not
+/// worth it.
+fn dirty(state: &queue::LogState, from: u64, settings: &TopicSettings, now_ms: i64) -> Option<(u64, u64)> {
+    let (mut bytes, mut limit, mut oldest) = (0, from, None);
+    for chunk in state.chunks_from(from) {
+        let age = now_ms.saturating_sub(chunk.timestamp_max);
+        if settings.min_compaction_lag_ms > 0 && age < settings.min_compaction_lag_ms as i64 {
+            break;
+        }
+        oldest.get_or_insert(age);
+        bytes += u64::from(chunk.bytes);
+        limit = chunk.end();
+    }
+    let permille = bytes * 1000 / state.bytes().max(1);
+    let overdue = oldest.is_some_and(|age| age > settings.max_compaction_lag_ms as i64);
+    let worth = permille >= u64::from(settings.min_dirty_permille) || overdue;
+    (limit > from && worth).then_some((limit, permille))
+}
