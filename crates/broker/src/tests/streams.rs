@@ -159,12 +159,15 @@ fn credit_is_kept_and_settling_takes_nothing_away() {
     node.heard(client);
     let heard = follow(&mut node, client, 1, StreamStart::First, 3);
     assert_eq!(bodies(&heard).concat(), "012");
+    let frames = |node: &Node| node.brokers.iter().map(|broker| broker.log.stats().frames).sum::<u64>();
+    let before = frames(&node);
     for outcome in [Outcome::Accept, Outcome::Reject, Outcome::Return { failed: true }] {
         node.settle(client, (log, Seq(0)), outcome);
     }
     node.settle(client, (log, Seq(1)), Outcome::Return { failed: false });
     node.run_after(1000);
     assert_eq!(bodies(&node.heard(client)).len(), 0, "settling alone grants nothing and returns nothing");
+    assert_eq!(frames(&node), before, "there is nothing to be remembered of it");
     node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 2 });
     node.run();
     assert_eq!(bodies(&node.heard(client)).concat(), "34");
@@ -221,9 +224,16 @@ fn what_was_trimmed_is_passed_over() {
     assert_eq!(places(&heard), [3]);
     trim(&mut node, client, 4);
     assert_eq!(places(&follow(&mut node, client, 3, StreamStart::Last, 9)), [0; 0]);
-    node.publish(client, STREAM, 0, "e");
+    for body in ["e", "f", "g"] {
+        node.publish(client, STREAM, 0, body);
+    }
     node.run();
-    assert_eq!(places(&node.heard(client)), [4, 4, 4]);
+    assert_eq!(places(&node.heard(client)), [4, 5, 6, 4, 5, 6, 4, 5, 6]);
+    // The start now lies within what one turn has appended.
+    trim(&mut node, client, 5);
+    assert_eq!(places(&follow(&mut node, client, 4, StreamStart::First, 1)), [5]);
+    assert_eq!(places(&follow(&mut node, client, 5, StreamStart::Offset(0), 9)), [5, 6]);
+    assert_eq!(places(&follow(&mut node, client, 6, StreamStart::Last, 9)), [5, 6]);
 }
 
 #[test]
@@ -241,6 +251,9 @@ fn what_was_removed_is_passed_over_in_rows_and_in_batches() {
     node.run();
     let heard = node.heard(client);
     assert_eq!((places(&heard), bodies(&heard).concat()), (vec![7, 9], "79".into()));
+    // Nothing is left of what was appended last.
+    remove(&mut node, log, &[(7, 9)]);
+    assert_eq!(places(&follow(&mut node, client, 2, StreamStart::Last, 9)), [2, 4]);
 }
 
 #[test]

@@ -166,13 +166,13 @@ fn all_of(log: QueueId) -> std::ops::RangeInclusive<(QueueId, ConsumerKey)> {
     (log, key(0, 0, 0))..=(log, key(u16::MAX, u64::MAX, u32::MAX))
 }
 
-/// The offset where a new consumer begins.
+/// The offset where a new consumer begins; what of it lies below the log's start is passed over later.
 fn begin(state: &LogState, start: StreamStart, now_ms: u64) -> u64 {
     let since = |ms: u64| {
         let chunk = state.chunk_by_time(i64::try_from(ms).unwrap_or(i64::MAX));
         chunk.map_or(state.end(), |chunk| chunk.first)
     };
-    let wanted = match start {
+    match start {
         StreamStart::First => state.start(),
         StreamStart::Next => state.end(),
         StreamStart::Last => {
@@ -184,8 +184,7 @@ fn begin(state: &LogState, start: StreamStart, now_ms: u64) -> u64 {
         StreamStart::Offset(offset) => offset,
         StreamStart::Timestamp(seconds) => since(seconds.saturating_mul(1000)),
         StreamStart::Interval(ms) => since(now_ms.saturating_sub(ms)),
-    };
-    wanted.max(state.start())
+    }
 }
 
 impl Broker {
