@@ -197,14 +197,14 @@ impl Broker {
                 self.asked_log(from, (group, log), ticket, question);
             }
             Content::Coordinate { target, ticket, question } => {
-                self.coordinate(from, target, ticket, question);
+                self.coordinate(from, target, ticket, *question);
             }
             Content::Appended { group, sequence, answer } => {
                 if let Some(outgoing) = self.door.outgoing(group) {
                     outgoing.appended(sequence, answer);
                 }
             }
-            Content::LogReplied { ticket, reply } => self.log_replied(ticket, reply),
+            Content::LogReplied { ticket, reply } => self.log_replied(ticket, *reply),
             Content::Applied { group, sequence } => self.applied(group, sequence),
             Content::Replied { ticket, answer } => self.replied(ticket, answer),
             Content::Handed { group, queue, handed } => self.deliver(group, queue, handed),

@@ -102,7 +102,7 @@ pub(crate) enum Content {
     Coordinate {
         target: Target,
         ticket: Ticket,
-        question: CoordinatorQuestion,
+        question: Box<CoordinatorQuestion>,
     },
     // To a door.
     /// What became of one append to a log, ahead of the `Applied` that covers it.
@@ -113,7 +113,7 @@ pub(crate) enum Content {
     },
     LogReplied {
         ticket: Ticket,
-        reply: LogReply,
+        reply: Box<LogReply>,
     },
     Applied {
         group: GroupId,

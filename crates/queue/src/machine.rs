@@ -327,11 +327,8 @@ pub(crate) fn bucket_of(id: QueueId) -> usize {
 }
 
 fn queue_mut(buckets: &mut [Bucket], id: QueueId) -> Option<&mut QueueState> {
-    let bucket = &mut buckets[bucket_of(id)];
-    if !bucket.contains_key(&id) {
-        return None;
-    }
-    Arc::make_mut(bucket).get_mut(&id).map(Arc::make_mut)
+    // A bucket that a frozen view shares is copied even where it has no such queue: rare, and a few pointers.
+    Arc::make_mut(&mut buckets[bucket_of(id)]).get_mut(&id).map(Arc::make_mut)
 }
 
 /// The last place of a range as far as places were given; `None` where the whole range lies behind them.

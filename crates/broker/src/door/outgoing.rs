@@ -29,7 +29,7 @@ pub(crate) enum Waits {
     /// A batch of so many bytes appended to a log; answered unless nobody wants to know of success.
     Append { conn: ConnId, token: u64, bytes: usize, answer: bool, log_append_ms: Option<i64> },
     /// A host's reply that may leave once the operation is applied.
-    Reply { to: ShardId, ticket: Ticket, reply: LogReply },
+    Reply { to: ShardId, ticket: Ticket, reply: Box<LogReply> },
     /// Credit that may be spent once what was returned before it is back.
     Grant { queue: QueueId, key: ConsumerKey, messages: u32 },
 }

@@ -76,6 +76,7 @@ impl Broker {
     fn ask_coordinator(&mut self, gather: u64, position: usize, group: &str, question: CoordinatorQuestion) {
         if let Some((target, host)) = self.coordinator(group) {
             let ticket = self.part(gather, position, host);
+            let question = Box::new(question);
             self.post.send(host, Content::Coordinate { target, ticket, question });
         }
     }
@@ -181,7 +182,7 @@ impl Broker {
         let all: Vec<_> = self.topology.coordinators().iter().filter_map(|slot| self.hosted(*slot)).collect();
         for (target, host) in all {
             let ticket = self.part(gather, usize::MAX, host);
-            let question = CoordinatorQuestion::List;
+            let question = Box::new(CoordinatorQuestion::List);
             self.post.send(host, Content::Coordinate { target, ticket, question });
         }
         self.gathered(gather);

@@ -54,7 +54,7 @@ impl Broker {
                 LogReply::Group(GroupAnswer::Groups(vec![self.describe(target, &group)]))
             }
         };
-        self.post.send(from, Content::LogReplied { ticket, reply });
+        self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
     }
 
     fn member_ticket(&mut self, from: ShardId, ticket: Ticket) -> u64 {
@@ -87,7 +87,7 @@ impl Broker {
         while let Some((waiting, answer)) = coordinator.poll() {
             if let Some((shard, ticket)) = logs.waiting_members.remove(&waiting) {
                 let reply = LogReply::Group(answer);
-                self.post.send(shard, Content::LogReplied { ticket, reply });
+                self.post.send(shard, Content::LogReplied { ticket, reply: reply.into() });
             }
         }
     }
@@ -123,16 +123,21 @@ impl Broker {
         let now = self.now;
         if let Err(refusal) = self.coordinator_mut(target.queue).may_commit(who, now) {
             let reply = LogReply::Committed(Err(refusal));
-            return self.post.send(from, Content::LogReplied { ticket, reply });
+            return self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
         }
         if offsets.is_empty() {
             let reply = LogReply::Committed(Ok(()));
-            return self.post.send(from, Content::LogReplied { ticket, reply });
+            return self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
         }
         let mut body = Vec::new();
         Commit { group: &who.group, offsets: offsets.iter().map(to_commit).collect() }.encode(&mut body);
         let reply = LogReply::Committed(Ok(()));
-        self.write_offsets(target, OperationKind::Commit, &body, Waits::Reply { to: from, ticket, reply });
+        self.write_offsets(
+            target,
+            OperationKind::Commit,
+            &body,
+            Waits::Reply { to: from, ticket, reply: reply.into() },
+        );
     }
 
     /// Has the machine change committed offsets, and `waits` told once it has.
@@ -164,11 +169,16 @@ impl Broker {
             logs.iter().zip(&refused).filter(|(_, r)| r.is_ok()).map(|((log, _), _)| *log).collect();
         let reply = LogReply::Forgotten(refused);
         if forgotten.is_empty() {
-            return self.post.send(from, Content::LogReplied { ticket, reply });
+            return self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
         }
         let mut body = Vec::new();
         Forget { group, what: Forgotten::Logs(forgotten) }.encode(&mut body);
-        self.write_offsets(target, OperationKind::Forget, &body, Waits::Reply { to: from, ticket, reply });
+        self.write_offsets(
+            target,
+            OperationKind::Forget,
+            &body,
+            Waits::Reply { to: from, ticket, reply: reply.into() },
+        );
     }
 
     fn delete_group(&mut self, from: ShardId, target: Target, ticket: Ticket, group: &str) {
@@ -181,11 +191,16 @@ impl Broker {
         let deleted = outcome.is_ok() && known;
         let reply = LogReply::Group(GroupAnswer::Deleted(vec![outcome]));
         if !deleted {
-            return self.post.send(from, Content::LogReplied { ticket, reply });
+            return self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
         }
         let mut body = Vec::new();
         Forget { group, what: Forgotten::UnlessSince(u64::MAX) }.encode(&mut body);
-        self.write_offsets(target, OperationKind::Forget, &body, Waits::Reply { to: from, ticket, reply });
+        self.write_offsets(
+            target,
+            OperationKind::Forget,
+            &body,
+            Waits::Reply { to: from, ticket, reply: reply.into() },
+        );
     }
 
     fn has_offsets(&self, target: Target, group: &str) -> bool {

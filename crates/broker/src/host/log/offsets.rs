@@ -35,7 +35,7 @@ impl Broker {
             },
             LogQuestion::Figures => LogReply::Figures(self.figures_of(group, log)),
         };
-        self.post.send(from, Content::LogReplied { ticket, reply });
+        self.post.send(from, Content::LogReplied { ticket, reply: reply.into() });
     }
 
     /// Something was read from disk: what waited for it is answered.
@@ -109,7 +109,7 @@ impl Broker {
             return Some(LogRefusal::OutOfRange(start, end));
         }
         let reply = LogReply::Trimmed(Ok(below.max(start)));
-        let waits = Waits::Reply { to: asked.from, ticket: asked.ticket, reply };
+        let waits = Waits::Reply { to: asked.from, ticket: asked.ticket, reply: reply.into() };
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
         let at = self.door.by_group.get(&asked.group)?;
         let body = below.to_le_bytes();

@@ -133,7 +133,7 @@ impl Broker {
             logs.deadlines.remove(&(reading.request.deadline_us, id));
             logs.by_ticket.remove(&(reading.from, reading.ticket));
             let reply = LogReply::Read(look.results);
-            self.post.send(reading.from, Content::LogReplied { ticket: reading.ticket, reply });
+            self.post.send(reading.from, Content::LogReplied { ticket: reading.ticket, reply: reply.into() });
             return true;
         }
         self.wait(id, reading, look.loading);
