@@ -1,6 +1,7 @@
 //! Figures for metrics and health checks.
 
 use model::{QueueStatus, Status};
+use topology::QueueKind;
 
 use crate::Broker;
 
@@ -41,6 +42,14 @@ impl Broker {
             ("log_entries", log.frames),
             ("log_written_bytes", log.bytes_written),
             ("log_payload_bytes", log.payload_bytes),
+            ("log_evacuated_bytes", log.evacuated_bytes),
+            ("log_evacuated_segments", log.evacuated_segments),
+            ("log_adopted_segments", log.adopted_segments),
+            ("log_punched_bytes", log.punched_bytes),
+            ("log_evacuated_bytes", log.evacuated_bytes),
+            ("log_adopted_segments", log.adopted_segments),
+            ("log_run_written_bytes", log.run_bytes_written),
+            ("log_punched_bytes", log.punched_bytes),
         ]
     }
 
@@ -51,7 +60,8 @@ impl Broker {
         vec![
             ("publishing_held_back", f64::from(u8::from(self.alarm.is_some()))),
             ("connections", self.door.connections.len() as f64),
-            ("queues", self.topology.queues().count() as f64),
+            ("queues", self.count_of(QueueKind::Queue)),
+            ("partitions", self.count_of(QueueKind::Stream)),
             ("groups", self.host.groups.len() as f64),
             ("groups_held_back", held_back as f64),
             ("log_entries_per_sync", ratio(log.frames, log.syncs)),
@@ -59,9 +69,17 @@ impl Broker {
             ("log_segments", log.segments as f64),
             ("log_ring_bytes", log.ring_bytes as f64),
             ("log_ring_fill_ratio", fill),
+            ("log_runs", log.runs as f64),
+            ("log_run_bytes", log.run_bytes as f64),
             ("log_live_bytes", log.live_bytes as f64),
+            ("log_runs", log.runs as f64),
+            ("log_run_bytes", log.run_bytes as f64),
             ("log_cache_bytes", log.cache_bytes as f64),
         ]
+    }
+
+    fn count_of(&self, kind: QueueKind) -> f64 {
+        self.topology.queues().filter(|queue| queue.kind == kind).count() as f64
     }
 
     fn queue_figures(&self) -> Vec<QueueStatus> {
