@@ -11,8 +11,8 @@ use crate::exit::{self, Failure, failure};
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub struct Serve {
-    /// Listen here; repeatable. The scheme names the protocol: amqp://HOST:PORT or http://HOST:PORT (health,
-    /// metrics, status). Port 0 picks a free one, and the ready line names it.
+    /// Listen here; repeatable. The scheme names the protocol: amqp://HOST:PORT, kafka://HOST:PORT or http://HOST:PORT
+    /// (health, metrics, status). Port 0 picks a free one, and the ready line names it.
     #[arg(long, value_name = "URL")]
     listen: Vec<String>,
     /// Where everything is kept; made if missing. One process at a time.
@@ -34,15 +34,19 @@ pub struct Serve {
 }
 
 const SERVE_HELP: &str = "\
-Without flags: AMQP on 127.0.0.1:5672, HTTP on 127.0.0.1:15672, data in ./waystation-data, and the user guest with
-password guest, from this machine only. Listening on other addresses needs a user in the configuration file.
+Without flags: AMQP on 127.0.0.1:5672, Kafka on 127.0.0.1:9092, HTTP on 127.0.0.1:15672, data in ./waystation-data, and
+the user guest with password guest, from this machine only; Kafka's clients on it need not log in. Listening on other
+addresses needs a user in the configuration file; Kafka's clients then log in with SASL PLAIN.
 
 Flags win over WAYSTATION__SECTION__KEY variables, and those over the file. For example:
-    waystation serve --listen amqp://127.0.0.1:0 --data-dir /tmp/try
+    waystation serve --listen amqp://127.0.0.1:0 --listen kafka://127.0.0.1:0 --data-dir /tmp/try
     WAYSTATION__LIMITS__CONNECTIONS_MAX=500 waystation serve --config waystation.toml
 
 When clients are let in, one line on stderr says so:
-    waystation 0.1.0 ready: amqp://127.0.0.1:5672 http://127.0.0.1:15672 data=waystation-data
+    waystation 0.1.0 ready: amqp://127.0.0.1:5672 kafka://127.0.0.1:9092 http://127.0.0.1:15672 data=waystation-data
+
+Old messages leave the ring of segments for runs once a shard's ring is larger than ring_bytes_max (1 GiB).
+Publishers of all protocols are held back while fewer than free_bytes_min (512 MiB) are free on the disk.
 
 The first SIGTERM or SIGINT drains the node (at most 30 seconds), the second ends it at once. Either way, and after
 kill -9, everything that was confirmed is there at the next start.";
