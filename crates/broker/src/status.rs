@@ -45,9 +45,6 @@ impl Broker {
             ("log_evacuated_bytes", log.evacuated_bytes),
             ("log_evacuated_segments", log.evacuated_segments),
             ("log_adopted_segments", log.adopted_segments),
-            ("log_punched_bytes", log.punched_bytes),
-            ("log_evacuated_bytes", log.evacuated_bytes),
-            ("log_adopted_segments", log.adopted_segments),
             ("log_run_written_bytes", log.run_bytes_written),
             ("log_punched_bytes", log.punched_bytes),
         ]
@@ -69,8 +66,6 @@ impl Broker {
             ("log_segments", log.segments as f64),
             ("log_ring_bytes", log.ring_bytes as f64),
             ("log_ring_fill_ratio", fill),
-            ("log_runs", log.runs as f64),
-            ("log_run_bytes", log.run_bytes as f64),
             ("log_live_bytes", log.live_bytes as f64),
             ("log_runs", log.runs as f64),
             ("log_run_bytes", log.run_bytes as f64),
