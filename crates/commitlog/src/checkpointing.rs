@@ -36,6 +36,7 @@ impl CommitLog {
         entry.jumping = jump;
         entry.bytes_since = 0;
         entry.asked_in = self.ring.generations;
+        entry.is_urged = false;
         let way = Way::Waiting;
         entry.checkpoints.push_back(Waiting { index, term, state, kept, after: newest, jump, way });
         self.checkpoints_waiting += 1;
@@ -50,7 +51,7 @@ impl CommitLog {
             let holds = from < self.tail.first_before && group.asked_in < self.ring.generations;
             let large = group.bytes_since >= self.config.segment_bytes;
             let can = group.checkpoints.is_empty() && group.removed == 0;
-            (can && (holds || large)).then_some((from, *id))
+            (can && (holds || large || group.is_urged)).then_some((from, *id))
         });
         wanting.min().map(|(_, group)| group)
     }
@@ -154,6 +155,7 @@ impl CommitLog {
         }
         group.jumping = group.checkpoints.iter().any(|waiting| waiting.jump);
         let old = std::mem::replace(&mut group.file, sequence);
+        group.floor = floor;
         self.forget_cached(id, from, to);
         self.checkpoints_waiting -= 1;
         self.stats.checkpoints += 1;
@@ -182,7 +184,9 @@ impl CommitLog {
         let durable = self.durable;
         let removed = self.groups.iter().filter(|(_, group)| {
             let is_free = group.checkpoints.is_empty() && !group.is_leaving;
-            group.removed != 0 && group.removed <= durable && is_free
+            // The floor by which segments were deleted must not go with it.
+            let is_named = group.file == 0 || self.deleted_below <= self.named_floor();
+            group.removed != 0 && group.removed <= durable && is_free && is_named
         });
         let removed: Vec<(GroupId, u64)> = removed.map(|(id, group)| (*id, group.file)).collect();
         for (id, file) in removed {

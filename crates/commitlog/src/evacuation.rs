@@ -122,6 +122,12 @@ impl Evacuation {
         self.pause = PAUSE;
     }
 
+    /// What failed is tried again at once, and it is looked again whether there is something to do.
+    pub fn hurry(&mut self) {
+        self.pause = 0;
+        self.idle_since = None;
+    }
+
     /// A group goes away: what was gathered of it does too. Returns its runs.
     pub fn forget(&mut self, group: GroupId) -> Vec<Run> {
         let Some(batch) = &mut self.batch else { return Vec::new() };
@@ -147,6 +153,7 @@ impl CommitLog {
         if self.failed {
             return false;
         }
+        self.give_back();
         self.evacuation.pause = self.evacuation.pause.saturating_sub(1);
         if self.evacuation.pause > 0 {
             return false;
@@ -200,7 +207,8 @@ impl CommitLog {
         let newest = self.tail.link.generation;
         let holding = |s: &&Segment| matches!(s.state, State::Used { .. }) && !s.reusable(self.floor, newest);
         let held: u64 = self.ring.segments.iter().filter(holding).map(|segment| segment.bytes).sum();
-        let enough = self.config.ring_bytes_max.max(4 * self.config.segment_bytes);
+        let most = if self.is_scarce { 0 } else { self.config.ring_bytes_max };
+        let enough = most.max(4 * self.config.segment_bytes);
         // What is on its way out goes away by itself.
         let is_settled = self.groups.values().all(|group| group.removed == 0);
         let oldest = if held > enough { self.movable(0) } else { None };

@@ -165,6 +165,7 @@ impl CommitLog {
         }
         self.durable = flush.number;
         self.floor = self.floor.max(flush.floor);
+        self.header_floor = self.header_floor.max(flush.floor);
         for frame in flush.frames.iter().filter(|frame| frame.kind == Kind::HardState) {
             if let Some(group) = self.groups.get_mut(&frame.group) {
                 group.saved_durable = flush.number;

@@ -67,6 +67,8 @@ pub(crate) struct Group {
     pub term: Term,
     /// Sequence number of its file, 0 if there is none.
     pub file: u64,
+    /// The floor it names.
+    pub floor: u64,
     /// The entries above it, contiguous.
     pub entries: VecDeque<At>,
     /// Those at or below it that are still needed, ascending.
@@ -81,6 +83,8 @@ pub(crate) struct Group {
     pub bytes_since: u64,
     /// The newest generation when the last checkpoint was asked for.
     pub asked_in: u64,
+    /// A checkpoint is wanted soon, to make room on the disk.
+    pub is_urged: bool,
     /// Checkpoints asked for, the first perhaps under way.
     pub checkpoints: VecDeque<Waiting>,
     /// A checkpoint that replaces the log is not durable yet.

@@ -29,6 +29,7 @@ mod pieces;
 mod reading;
 mod recover;
 mod recover_runs;
+mod relief;
 mod replay;
 mod run;
 mod runs;

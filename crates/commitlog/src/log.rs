@@ -213,6 +213,12 @@ pub struct CommitLog {
     pub(crate) evacuation: Evacuation,
     pub(crate) operations: Operations,
     pub(crate) events: VecDeque<LogEvent>,
+    /// The disk is nearly full.
+    pub(crate) is_scarce: bool,
+    /// The floor in the newest durable header, as far as this run wrote it.
+    pub(crate) header_floor: u64,
+    /// Segments were deleted for which a floor at least as high must be on disk.
+    pub(crate) deleted_below: u64,
     pub(crate) failed: bool,
     pub(crate) stats: Stats,
 }
@@ -243,6 +249,9 @@ impl CommitLog {
             evacuation: Evacuation::default(),
             operations: Operations::default(),
             events: VecDeque::new(),
+            is_scarce: false,
+            header_floor: 0,
+            deleted_below: 0,
             failed: false,
             stats: Stats::default(),
             config,

@@ -198,6 +198,7 @@ impl Recovery<'_> {
             index: file.index,
             term: file.term,
             file: sequence,
+            floor: file.floor,
             kept: file.kept,
             hard_state: file.hard_state,
             ..Group::default()

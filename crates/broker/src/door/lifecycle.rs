@@ -170,7 +170,10 @@ impl Broker {
     }
 
     /// Holds publishers back while `reason` lasts, and lets them go on when there is none. Consumers go on meanwhile.
+    ///
+    /// Repeated while the reason lasts, each time more room is made: see [`commitlog::CommitLog::set_scarce`].
     pub fn set_alarm(&mut self, reason: Option<&'static str>) {
+        self.log.set_scarce(reason.is_some());
         if self.alarm == reason {
             return;
         }

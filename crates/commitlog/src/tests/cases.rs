@@ -172,6 +172,33 @@ fn segments_are_reused_for_ever_when_groups_are_checkpointed_as_asked() {
 }
 
 #[test]
+fn a_nearly_full_disk_gets_segments_back_that_nobody_needs_and_only_those() {
+    let mut bench = Bench::new(small_config());
+    for index in 1..=400 {
+        bench.append(index, &[index as u8; 700]);
+        bench.settle();
+    }
+    let files = |bench: &Bench| bench.disk.files.keys().filter(|name| name.contains("segment")).count();
+    let grown = files(&bench);
+    bench.checkpoint(399, &[(2, 2)]);
+    bench.settle();
+    let _ = bench.log.work();
+    bench.settle();
+    assert!(files(&bench) == grown && grown > 20, "nothing is deleted while there is room: {grown}");
+    bench.log.set_scarce(true);
+    assert_eq!(bench.log.wants_checkpoint(), Some(G), "what was settled since is to be let go");
+    let _ = bench.log.work();
+    bench.settle();
+    // The newest, the one with a kept entry, the one being prepared or two spare ones.
+    assert!(files(&bench) <= 5, "{:?}", bench.disk.files.keys());
+    for _ in 0..2 {
+        assert_eq!(bench.load(2).unwrap(), [2; 700]);
+        assert_eq!(bench.load(400).unwrap(), [400_u16 as u8; 700]);
+        assert_eq!(bench.reopen()[0].entries, [(Index(400), Term(1))]);
+    }
+}
+
+#[test]
 fn kept_entries_hold_their_segment_until_they_are_let_go() {
     let mut bench = Bench::new(small_config());
     for index in 1..=400 {

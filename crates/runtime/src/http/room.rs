@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use crate::mailbox::{Letter, Mailbox};
 
-/// How often the free bytes are counted.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the free bytes are counted: what publishers write meanwhile must fit into the reserve.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// After so many of them the shards are told again while it lasts, so that they go on making room.
+const REMIND: u32 = 10;
 const REASON: &str = "the disk is nearly full";
 
 /// What is watched.
@@ -24,7 +26,7 @@ pub struct Room {
 impl Room {
     /// Watches for ever and tells the shards of every change.
     pub async fn watch(self, shards: Vec<Arc<Mailbox>>) {
-        let mut alarmed = false;
+        let (mut alarmed, mut told) = (false, 0_u32);
         let mut ticks = tokio::time::interval(INTERVAL);
         loop {
             ticks.tick().await;
@@ -33,11 +35,17 @@ impl Room {
                 // A file system that cannot be asked cannot be judged; writing to it will tell.
                 Err(_) => continue,
             };
-            if self.is_short(free, alarmed) == alarmed {
+            if self.is_short(free, alarmed) != alarmed {
+                alarmed = !alarmed;
+                self.log(alarmed, free);
+            } else if !alarmed || told < REMIND {
+                told = told.saturating_add(1);
                 continue;
             }
-            alarmed = !alarmed;
-            self.tell(alarmed, free, &shards);
+            told = 0;
+            for shard in &shards {
+                shard.push(Letter::Alarm(alarmed.then_some(REASON)));
+            }
         }
     }
 
@@ -46,7 +54,7 @@ impl Room {
         free < if alarmed { self.least.saturating_add(self.least / 4) } else { self.least }
     }
 
-    fn tell(&self, alarmed: bool, free: u64, shards: &[Arc<Mailbox>]) {
+    fn log(&self, alarmed: bool, free: u64) {
         let (least, place) = (self.least, self.directory.display());
         if alarmed {
             tracing::warn!(
@@ -55,9 +63,6 @@ impl Room {
             );
         } else {
             tracing::info!("publishers go on: {free} bytes are free at {place}");
-        }
-        for shard in shards {
-            shard.push(Letter::Alarm(alarmed.then_some(REASON)));
         }
     }
 }

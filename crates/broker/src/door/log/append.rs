@@ -22,8 +22,8 @@ impl Broker {
 
     fn try_append(&mut self, conn: ConnId, token: u64, append: &AppendBatch<'_>) -> Result<(), LogRefusal> {
         if let Some(reason) = self.alarm {
-            // The session's client is to try again: what is full may be emptied.
-            return Err(LogRefusal::Unavailable(reason.to_owned(), true));
+            // The session's client is to try again: what is full may be emptied. Nothing was appended.
+            return Err(LogRefusal::Unavailable(reason.to_owned(), false));
         }
         let vhost = self.vhost_of(conn);
         let partitions = &mut self.door.partitions;
