@@ -175,9 +175,9 @@ def test_kafka_producers_retry_while_the_disk_is_nearly_full_and_a_deleted_topic
         while not is_enough():
             try:
                 producer.produce(topic, BODY, on_delivery=report)
+                producer.poll(0)
             except BufferError:
-                pass  # What is refused waits in the client and is sent again.
-            producer.poll(0.01)
+                producer.poll(0.05)  # What is refused waits in the client and is sent again.
 
     def is_stuck():
         nonlocal seen, since

@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use crate::mailbox::{Letter, Mailbox};
 
-/// How often the free bytes are counted: what publishers write meanwhile must fit into the reserve.
+/// How often the free bytes are counted.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// As [`INTERVAL`], when there is little more than the least: what publishers write meanwhile must fit into it.
+const INTERVAL_NEAR: Duration = Duration::from_millis(5);
+/// Fewer free bytes than so many times the least are little more.
+const NEAR: u64 = 4;
 /// After so many of them the shards are told again while it lasts, so that they go on making room.
 const REMIND: u32 = 10;
 const REASON: &str = "the disk is nearly full";
@@ -27,14 +31,18 @@ impl Room {
     /// Watches for ever and tells the shards of every change.
     pub async fn watch(self, shards: Vec<Arc<Mailbox>>) {
         let (mut alarmed, mut told) = (false, 0_u32);
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut interval = Duration::ZERO;
         loop {
-            ticks.tick().await;
+            tokio::time::sleep(interval).await;
+            interval = INTERVAL;
             let free = match rustix::fs::statvfs(&self.directory) {
                 Ok(status) => status.f_bavail.saturating_mul(status.f_frsize),
                 // A file system that cannot be asked cannot be judged; writing to it will tell.
                 Err(_) => continue,
             };
+            if !alarmed && free < self.least.saturating_mul(NEAR) {
+                interval = INTERVAL_NEAR;
+            }
             if self.is_short(free, alarmed) != alarmed {
                 alarmed = !alarmed;
                 self.log(alarmed, free);
