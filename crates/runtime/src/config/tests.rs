@@ -22,7 +22,7 @@ fn nothing_said_means_the_defaults() {
     let config = read("").expect("defaults");
     assert_eq!(config, Config::default());
     let urls: Vec<String> = config.listen.iter().map(Listen::to_string).collect();
-    assert_eq!(urls, ["amqp://127.0.0.1:5672", "http://127.0.0.1:15672"]);
+    assert_eq!(urls, ["amqp://127.0.0.1:5672", "kafka://127.0.0.1:9092", "http://127.0.0.1:15672"]);
     assert!(config.users[0].loopback_only);
 }
 
