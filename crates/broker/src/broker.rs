@@ -265,8 +265,8 @@ impl Broker {
                 LogEvent::Checkpointed { group, index } => self.checkpointed(group, index),
                 LogEvent::Failed(reason) => self.fail(reason),
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group, index, &entry),
-                LogEvent::LoadedPiece { group, index, piece, .. } => {
-                    self.loaded_piece(group, index, piece.err());
+                LogEvent::LoadedPiece { group, log, index, at, piece } => {
+                    self.loaded_piece(group, (log, index, at), piece);
                 }
             }
         }

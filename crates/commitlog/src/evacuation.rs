@@ -267,6 +267,22 @@ impl CommitLog {
         !segment.is_copied && is_worth_adopting(bytes, segment.kept, segment.bytes)
     }
 
+    /// Whether a run of one of the batch's groups has entries between those of the batch and those of the segment:
+    /// an old segment that was damaged is moved after younger ones, once it is whole again.
+    fn is_beyond_runs(&self, batch: &Batch, slot: u32) -> bool {
+        batch.groups.iter().any(|(id, gathered)| {
+            let kept = self.groups.get(id).into_iter().flat_map(|group| &group.kept);
+            let last = kept.filter(|(_, at)| at.slot == slot).map(|(index, _)| *index).max();
+            let (Some((first, _)), Some(last), Some(runs)) =
+                (gathered.entries, last, self.runs.groups.get(id))
+            else {
+                return false;
+            };
+            let behind = runs.runs.partition_point(|run| run.first <= first);
+            runs.runs.get(behind).is_some_and(|run| run.first < last)
+        })
+    }
+
     /// Adds a segment to the batch.
     fn take_on(&mut self, batch: &mut Batch, slot: u32) {
         self.ring.slot_mut(slot).pins += 1;
@@ -291,7 +307,9 @@ impl CommitLog {
             }
             let last = batch.slots.last().map_or(0, |slot| self.ring.slot(*slot).generation());
             let goes_on = !batch.adopts && batch.bytes() < BATCH_ENOUGH && batch.slots.len() < BATCH_SEGMENTS;
-            if let Some(next) = self.movable(last).filter(|next| goes_on && !self.is_adoptable(*next)) {
+            let fits =
+                |next: &u32| goes_on && !self.is_adoptable(*next) && !self.is_beyond_runs(batch, *next);
+            if let Some(next) = self.movable(last).filter(fits) {
                 self.take_on(batch, next);
                 return true;
             }

@@ -15,6 +15,8 @@ use crate::runs::Run;
 
 /// Blocks of the same log that are read with one that is not in memory.
 const READ_AHEAD: usize = 4;
+/// The log of pieces that several logs share.
+const SHARED: QueueId = QueueId(0);
 
 /// Some bytes of an entry that has left the ring.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct Piece {
     pub ordinal: u32,
     /// How many.
     pub length: u32,
+    /// The row that was asked for.
+    pub wanted: u32,
 }
 
 /// The answer to [`CommitLog::read_piece`].
@@ -120,8 +124,13 @@ impl Reading {
             let row = run::find_piece(content, wanted.index, wanted.at, wanted.ordinal)?;
             (row.offset, row.entry_at, row.ordinal, row.length)
         };
-        Some(Piece { block: read.clone(), start, entry_at, ordinal, length })
+        Some(Piece { block: read.clone(), start, entry_at, ordinal, length, wanted: wanted.ordinal })
     }
+}
+
+/// Where else to look for a piece that a block of that log does not have.
+fn shared_after(log: QueueId) -> &'static [QueueId] {
+    if log == SHARED { &[] } else { &[SHARED] }
 }
 
 impl CommitLog {
@@ -147,15 +156,15 @@ impl CommitLog {
         at: u32,
         ordinal: u32,
     ) -> PieceLookup {
-        self.look_up(Wanted { group, log, index, at, ordinal }, true)
+        self.look_up(Wanted { group, log, index, at, ordinal }, &[log, SHARED], true)
     }
 
-    fn look_up(&mut self, wanted: Wanted, within_budget: bool) -> PieceLookup {
+    fn look_up(&mut self, wanted: Wanted, logs: &[QueueId], within_budget: bool) -> PieceLookup {
         if self.groups.get(&wanted.group).is_none_or(|group| group.removed != 0) {
             return PieceLookup::Gone;
         }
-        for log in [wanted.log, QueueId(0)] {
-            let Some((reading, ahead)) = self.block_of(&wanted, log) else { continue };
+        for log in logs {
+            let Some((reading, ahead)) = self.block_of(&wanted, *log) else { continue };
             if let Some(read) = self.blocks.get(reading.key()) {
                 match reading.piece(read, &wanted) {
                     Some(piece) => return PieceLookup::Ready(piece),
@@ -234,8 +243,9 @@ impl CommitLog {
             let piece = match &block {
                 Ok(block) => match reading.piece(block, &wanted) {
                     Some(piece) => Ok(piece),
-                    // Other logs may share it: that is another block.
-                    None => match self.look_up(wanted, false) {
+                    // Other logs may share it: that is another block. This one is not looked into again: it may
+                    // have left memory already, and would be read for ever.
+                    None => match self.look_up(wanted, shared_after(reading.row.log), false) {
                         PieceLookup::Ready(piece) => Ok(piece),
                         PieceLookup::Pending => continue,
                         PieceLookup::OverBudget | PieceLookup::Gone => {

@@ -325,6 +325,11 @@ impl Life {
         self.say("crashes");
         self.tally.crashes += 1;
         self.tally.checkpoints += self.node.counter("checkpoints");
+        let evacuated = self.node.counter("log_evacuated_bytes");
+        self.tally.evacuated_bytes += evacuated;
+        self.tally.evacuating_boots += u64::from(evacuated > 0);
+        self.tally.adopted_segments += self.node.counter("log_adopted_segments");
+        self.tally.punched_bytes += self.node.counter("log_punched_bytes");
         self.node.crash(&mut self.prng);
         self.clients.iter_mut().for_each(|client| client.lost(&mut self.ledger));
         self.clients.clear();

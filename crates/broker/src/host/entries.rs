@@ -1,6 +1,6 @@
 //! Where the bytes of old entries come from: this shard's memory, the ring, or a run that has what is left of them.
 
-use commitlog::{CommitLog, Location, Lookup, PieceLookup};
+use commitlog::{CommitLog, Location, Lookup, Piece, PieceLookup};
 use model::{GroupId, Index, QueueId};
 use queue::{Fetched, Wanted};
 
@@ -29,7 +29,10 @@ pub(crate) fn find(
     }
     match commit_log.location(group, index) {
         Location::Ring => read_entry(loaded, commit_log, group, index),
-        Location::Runs => read_piece(commit_log, group, log, wanted),
+        Location::Runs => match loaded.find_piece(log, wanted) {
+            Some(piece) => Some(piece.clone()),
+            None => read_piece(commit_log, group, log, wanted),
+        },
         Location::Gone => unreachable!("entry {index} of group {group} is needed and gone"),
     }
 }
@@ -58,16 +61,16 @@ fn read_entry(
 fn read_piece(commit_log: &mut CommitLog, group: GroupId, log: QueueId, wanted: Wanted) -> Option<Fetched> {
     let Wanted { index, at, ordinal } = wanted;
     match commit_log.read_piece(group, log, index, at, ordinal) {
-        PieceLookup::Ready(piece) => Some(Fetched {
-            block: piece.block,
-            entry_at: piece.entry_at,
-            start: piece.start,
-            ordinal: piece.ordinal,
-            length: piece.length,
-        }),
+        PieceLookup::Ready(piece) => Some(fetched(piece)),
         PieceLookup::Pending | PieceLookup::OverBudget => None,
         PieceLookup::Gone => unreachable!("what {log} needs of entry {index} of group {group} is in no run"),
     }
+}
+
+/// A piece as the queues know it.
+pub(crate) fn fetched(piece: Piece) -> Fetched {
+    let Piece { block, entry_at, start, ordinal, length, .. } = piece;
+    Fetched { block, entry_at, start, ordinal, length }
 }
 
 impl QueueGroup {

@@ -1,12 +1,13 @@
 //! What leaves the ring and what leaves the runs: the log asks, the machines know.
 
 use base::Block;
-use commitlog::PiecePlan;
-use model::{GroupId, Index};
-use queue::LivePiece;
+use commitlog::{Piece, PiecePlan};
+use model::{GroupId, Index, QueueId};
+use queue::{LivePiece, Wanted};
 
 use crate::Broker;
 use crate::broker::Notice;
+use crate::host::entries::fetched;
 
 impl Broker {
     /// An entry is about to leave the ring: the log is told what of it is still needed.
@@ -21,12 +22,24 @@ impl Broker {
     }
 
     /// A piece came from disk, or cannot.
-    pub(crate) fn loaded_piece(&mut self, group: GroupId, index: Index, error: Option<String>) {
-        if let Some(why) = error {
+    pub(crate) fn loaded_piece(
+        &mut self,
+        group: GroupId,
+        (log, index, at): (QueueId, Index, u32),
+        piece: Result<Piece, String>,
+    ) {
+        let piece = match piece {
+            Ok(piece) => piece,
             // What is damaged is unknown, not absent: nothing behind it is served past it.
-            let text = format!("entry {index} of group {group} cannot be read: {why}");
-            self.notices.push_back(Notice::Halt(text));
-            return;
+            Err(why) => {
+                let text = format!("entry {index} of group {group} cannot be read: {why}");
+                self.notices.push_back(Notice::Halt(text));
+                return;
+            }
+        };
+        if let Some(group) = self.host.group(group) {
+            let wanted = Wanted { index, at, ordinal: piece.wanted };
+            group.loaded.insert_piece(log, wanted, fetched(piece));
         }
         self.wake_readers();
     }

@@ -1,10 +1,10 @@
 //! One group of queues: its log, its replicated machine, and the delivery state of each of its queues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::{Block, Map, Pool, map};
 use model::{GroupId, Index, OpSequence, Origin, QueueId, Seq, ShardId};
-use queue::{Delivery, Effect, GroupMachine, Handed, View};
+use queue::{Delivery, Effect, Fetched, GroupMachine, Handed, View, Wanted};
 use replica::Replica;
 
 use crate::parcel::{Question, Ticket};
@@ -47,16 +47,21 @@ impl HostedQueue {
     }
 }
 
-/// Entries that were read from disk, within a bound.
+/// Entries and pieces that were read from disk, within a bound.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     entries: Map<Index, Block>,
+    /// By who asked for them, and how.
+    pieces: BTreeMap<PieceKey, Fetched>,
     bytes: usize,
 }
 
+/// Queue or log, entry, place in it, row of the batch.
+type PieceKey = (QueueId, Index, u32, u32);
+
 impl Loaded {
     fn new(seed: u64) -> Loaded {
-        Loaded { entries: map(seed), bytes: 0 }
+        Loaded { entries: map(seed), pieces: BTreeMap::new(), bytes: 0 }
     }
 
     pub(crate) fn insert(&mut self, index: Index, block: Block) {
@@ -70,13 +75,30 @@ impl Loaded {
         self.entries.get(&index)
     }
 
+    pub(crate) fn insert_piece(&mut self, log: QueueId, wanted: Wanted, piece: Fetched) {
+        self.bytes += piece.block.capacity();
+        if let Some(old) = self.pieces.insert(piece_key(log, wanted), piece) {
+            self.bytes -= old.block.capacity();
+        }
+    }
+
+    pub(crate) fn find_piece(&self, log: QueueId, wanted: Wanted) -> Option<&Fetched> {
+        self.pieces.get(&piece_key(log, wanted))
+    }
+
     /// Forgets everything when nobody waits any more, or when it is more than `most` bytes.
     pub(crate) fn tidy(&mut self, somebody_waits: bool, most: usize) {
-        if !self.entries.is_empty() && (!somebody_waits || self.bytes > most) {
+        let is_empty = self.entries.is_empty() && self.pieces.is_empty();
+        if !is_empty && (!somebody_waits || self.bytes > most) {
             self.entries.clear();
+            self.pieces.clear();
             self.bytes = 0;
         }
     }
+}
+
+fn piece_key(log: QueueId, wanted: Wanted) -> PieceKey {
+    (log, wanted.index, wanted.at, wanted.ordinal)
 }
 
 /// One group.
@@ -90,7 +112,7 @@ pub(crate) struct QueueGroup {
     pub active: Vec<QueueId>,
     /// Queues that wait for an entry to be read.
     pub reading: BTreeSet<QueueId>,
-    /// Entries read for those that wait, until nobody does: the log's own cache may have put them out again before
+    /// Entries and pieces read for those that wait, until nobody does: the log's own cache may have put them out again before
     /// all that one message needs has come.
     pub loaded: Loaded,
     pub asked: Vec<Asked>,
@@ -177,5 +199,22 @@ mod tests {
         loaded.insert(Index(4), block);
         loaded.tidy(false, 2 * size);
         assert!(loaded.find(Index(4)).is_none());
+    }
+
+    #[test]
+    fn pieces_that_were_read_stay_for_who_asked_until_nobody_waits() {
+        let pool = Pool::default();
+        let mut loaded = Loaded::new(0);
+        let wanted = Wanted { index: Index(7), at: 60, ordinal: 2 };
+        let piece = Fetched::entry(pool.block(&[1]));
+        let size = piece.block.capacity();
+        loaded.insert_piece(QueueId(1), wanted, piece.clone());
+        loaded.insert_piece(QueueId(1), wanted, piece);
+        loaded.tidy(true, size);
+        assert!(loaded.find_piece(QueueId(1), wanted).is_some());
+        assert!(loaded.find_piece(QueueId(2), wanted).is_none());
+        assert!(loaded.find_piece(QueueId(1), Wanted { ordinal: 3, ..wanted }).is_none());
+        loaded.tidy(false, size);
+        assert!(loaded.find_piece(QueueId(1), wanted).is_none());
     }
 }
