@@ -103,6 +103,17 @@ pub enum LogEvent {
         /// ring, which is damage too for whoever needs it.
         piece: Result<Piece, String>,
     },
+    /// A piece that was asked for was dropped while it was read: nobody needs it any more.
+    Dropped {
+        /// Its group.
+        group: GroupId,
+        /// The log it was asked for.
+        log: QueueId,
+        /// Its entry.
+        index: Index,
+        /// Its place in the entry, as its owner knows it.
+        at: u32,
+    },
     /// A write, a sync or a checkpoint failed: from now on nothing becomes durable and nothing is written.
     Failed(String),
 }

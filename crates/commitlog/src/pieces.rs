@@ -229,6 +229,15 @@ impl CommitLog {
         self.operations.ask(UnderWay::Block(reading), |id| DiskOp::Read { id, file, offset, bytes });
     }
 
+    /// Whether a run still has the block.
+    fn has_block(&self, reading: &Reading) -> bool {
+        let runs = self.runs.groups.get(&reading.identity.group);
+        let mut runs = runs.into_iter().flat_map(|runs| &runs.runs);
+        let run = runs.find(|run| run.identity.number == reading.identity.number);
+        let has = |row: &BlockRow| row.offset == reading.row.offset && row.length > 0;
+        run.is_some_and(|run| run.blocks.iter().any(has))
+    }
+
     pub(crate) fn block_read(&mut self, reading: Reading, result: Result<Block, String>) {
         *self.bytes_of(&reading) -= reading.range().1;
         let waiting = self.reads.blocks.remove(&reading.key()).unwrap_or_default();
@@ -239,7 +248,14 @@ impl CommitLog {
             self.blocks.insert(reading.key(), block.clone(), 0, self.durable);
             self.cache.lend(self.blocks.bytes(), self.durable);
         }
+        // Its space may have been given back while it was read: nobody needs it then, and nothing is damaged.
+        let is_dropped = block.is_err() && !self.has_block(&reading);
         for wanted in waiting {
+            if is_dropped {
+                let Wanted { group, log, index, at, .. } = wanted;
+                self.events.push_back(LogEvent::Dropped { group, log, index, at });
+                continue;
+            }
             let piece = match &block {
                 Ok(block) => match reading.piece(block, &wanted) {
                     Some(piece) => Ok(piece),

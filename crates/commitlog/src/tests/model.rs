@@ -403,6 +403,10 @@ impl Driver {
                 }
                 LogEvent::Failed(_) => assert!(self.failed),
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group.0, index.0, &entry),
+                LogEvent::Dropped { group, log, index, at } => {
+                    let dropped = Err("it was dropped while it was read".to_owned());
+                    self.loaded_piece((group.0, log.0, index.0, at), dropped);
+                }
                 LogEvent::LoadedPiece { group, log, index, at, piece } => {
                     self.loaded_piece((group.0, log.0, index.0, at), piece);
                 }
