@@ -256,20 +256,19 @@ impl CommitLog {
                 self.events.push_back(LogEvent::Dropped { group, log, index, at });
                 continue;
             }
-            let piece = match &block {
-                Ok(block) => match reading.piece(block, &wanted) {
-                    Some(piece) => Ok(piece),
-                    // Other logs may share it: that is another block. This one is not looked into again: it may
-                    // have left memory already, and would be read for ever.
-                    None => match self.look_up(wanted, shared_after(reading.row.log), false) {
-                        PieceLookup::Ready(piece) => Ok(piece),
-                        PieceLookup::Pending => continue,
-                        PieceLookup::OverBudget | PieceLookup::Gone => {
-                            Err(format!("no run has that piece of entry {}", wanted.index))
-                        }
-                    },
+            let found = block.as_ref().map_err(String::clone);
+            let piece = match found.map(|block| reading.piece(block, &wanted)) {
+                Ok(Some(piece)) => Ok(piece),
+                // Other logs may share it: that is another block. This one is not looked into again: it may have left
+                // memory already, and would be read for ever. And it may be a hole: nothing of it was needed, its
+                // pages were given back, and the index of a restart has it again. What is in neither is damaged.
+                other => match self.look_up(wanted, shared_after(reading.row.log), false) {
+                    PieceLookup::Ready(piece) => Ok(piece),
+                    PieceLookup::Pending => continue,
+                    PieceLookup::OverBudget | PieceLookup::Gone => Err(other
+                        .err()
+                        .unwrap_or_else(|| format!("no run has that piece of entry {}", wanted.index))),
                 },
-                Err(why) => Err(why.clone()),
             };
             let Wanted { group, log, index, at, .. } = wanted;
             self.events.push_back(LogEvent::LoadedPiece { group, log, index, at, piece });

@@ -53,9 +53,13 @@ pub fn is_of_runs(file: &str) -> bool {
 }
 
 impl Row {
-    /// The log it is asked for by: one of those that share it.
+    /// The log it is asked for by: one of those that share it, which may have pieces of its own or not.
     pub fn asked(&self) -> QueueId {
-        if self.log == QueueId(0) { QueueId(9) } else { self.log }
+        match self.log {
+            QueueId(0) if self.index.is_multiple_of(3) => QueueId(9),
+            QueueId(0) => QueueId(1 + self.index % 2),
+            own => own,
+        }
     }
 
     pub fn ask(&self, log: &mut CommitLog, group: u32) -> PieceLookup {
