@@ -284,6 +284,15 @@ pub struct ProducerFigures {
     pub last_timestamp_ms: i64,
 }
 
+/// A record for which its batch is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Which record of the batch, from 0.
+    pub number: u32,
+    /// What is wrong with it.
+    pub text: String,
+}
+
 /// Why a request of a reader by offset was not granted: a closed list. Definite unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogRefusal {
@@ -303,10 +312,11 @@ pub enum LogRefusal {
     OldFormat,
     /// Compressed in a way that is not known.
     UnknownCompression,
-    /// Sound in form, refused in content: counts, offsets, control bits, keyless record of a compacted topic.
-    InvalidRecord(String),
-    /// A timestamp is too far from now, or makes no sense.
-    InvalidTimestamp,
+    /// Sound in form, refused in content: counts, offsets, control bits, keyless record of a compacted topic. With
+    /// the records it is about, where it is about single ones.
+    InvalidRecord(String, Vec<BadRecord>),
+    /// Timestamps are too far from now, or make no sense. With the records that have them, where they are known.
+    InvalidTimestamp(Vec<BadRecord>),
     /// Larger than the topic takes.
     TooLarge(String),
     /// Outside the log: its first offset and the one behind its last.
@@ -319,8 +329,6 @@ pub enum LogRefusal {
     OutOfSequence,
     /// The producer's epoch was superseded.
     StaleProducer,
-    /// Nothing is known of this producer and its sequence does not begin.
-    UnknownProducer,
     /// A count of partitions that cannot be.
     InvalidPartitions(String),
     /// A count of replicas that cannot be here.

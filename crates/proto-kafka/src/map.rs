@@ -3,6 +3,7 @@
 //! In: [`LogRefusal`] and what was asked about. Out: a [`Code`]. Never: decides whether something is refused.
 
 use model::LogRefusal;
+use model::topic::BadRecord;
 
 /// An error code of the protocol; 0 is success.
 pub type Code = i16;
@@ -44,14 +45,12 @@ codes! {
     INVALID_REPLICA_ASSIGNMENT 39;
     INVALID_CONFIG 40;
     INVALID_REQUEST 42;
-    UNSUPPORTED_FOR_MESSAGE_FORMAT 43;
     POLICY_VIOLATION 44;
     OUT_OF_ORDER_SEQUENCE_NUMBER 45;
     INVALID_PRODUCER_EPOCH 47;
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED 53;
     KAFKA_STORAGE_ERROR 56;
     SASL_AUTHENTICATION_FAILED 58;
-    UNKNOWN_PRODUCER_ID 59;
     NON_EMPTY_GROUP 68;
     GROUP_ID_NOT_FOUND 69;
     FETCH_SESSION_ID_NOT_FOUND 70;
@@ -88,17 +87,16 @@ pub fn code_of(refusal: &LogRefusal, about: About) -> Code {
         R::BadName(_) => INVALID_TOPIC_EXCEPTION,
         R::Exists(_) => TOPIC_ALREADY_EXISTS,
         R::CorruptBatch(_) => CORRUPT_MESSAGE,
-        R::OldFormat => UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        R::OldFormat => INVALID_RECORD,
         R::UnknownCompression => UNSUPPORTED_COMPRESSION_TYPE,
-        R::InvalidRecord(_) => INVALID_RECORD,
-        R::InvalidTimestamp => INVALID_TIMESTAMP,
+        R::InvalidRecord(..) => INVALID_RECORD,
+        R::InvalidTimestamp(_) => INVALID_TIMESTAMP,
         R::TooLarge(_) => MESSAGE_TOO_LARGE,
         R::OutOfRange(..) => OFFSET_OUT_OF_RANGE,
         R::FencedEpoch => FENCED_LEADER_EPOCH,
         R::UnknownEpoch => UNKNOWN_LEADER_EPOCH,
         R::OutOfSequence => OUT_OF_ORDER_SEQUENCE_NUMBER,
         R::StaleProducer => INVALID_PRODUCER_EPOCH,
-        R::UnknownProducer => UNKNOWN_PRODUCER_ID,
         R::InvalidPartitions(_) => INVALID_PARTITIONS,
         R::InvalidReplicas(_) => INVALID_REPLICATION_FACTOR,
         R::InvalidConfig(_) => INVALID_CONFIG,
@@ -153,7 +151,7 @@ pub fn text_of(refusal: &LogRefusal) -> Option<&str> {
         R::BadName(text)
         | R::Exists(text)
         | R::CorruptBatch(text)
-        | R::InvalidRecord(text)
+        | R::InvalidRecord(text, _)
         | R::TooLarge(text)
         | R::InvalidPartitions(text)
         | R::InvalidReplicas(text)
@@ -162,7 +160,17 @@ pub fn text_of(refusal: &LogRefusal) -> Option<&str> {
         | R::Denied(text)
         | R::Forbidden(text)
         | R::Unavailable(text, _) => Some(text),
+        R::InvalidTimestamp(_) => Some("a record has a timestamp that this topic does not take"),
+        R::OldFormat => Some("record batches of version 2 are needed"),
         _ => None,
+    }
+}
+
+/// The records for which a batch is refused, where they are known.
+pub fn bad_records(refusal: &LogRefusal) -> &[BadRecord] {
+    match refusal {
+        LogRefusal::InvalidRecord(_, records) | LogRefusal::InvalidTimestamp(records) => records,
+        _ => &[],
     }
 }
 

@@ -129,8 +129,6 @@ pub enum AppendRefusal {
     OutOfSequence = 2,
     /// The producer's epoch was superseded.
     StaleProducer = 3,
-    /// Nothing is known of this producer and its numbers do not begin.
-    UnknownProducer = 4,
     /// A repeat of an operation so old that its answer is no longer known: stored or refused back then.
     Forgotten = 5,
 }
@@ -151,7 +149,7 @@ pub(crate) fn recalled(value: Option<u64>, span: u32) -> Result<AppendOutcome, A
     use AppendRefusal::*;
     let value = value.ok_or(Forgotten)?;
     if value & REFUSED != 0 {
-        let all = [NoLog, OutOfSequence, StaleProducer, UnknownProducer];
+        let all = [NoLog, OutOfSequence, StaleProducer];
         return Err(all.into_iter().find(|refusal| REFUSED | *refusal as u64 == value).unwrap_or(Forgotten));
     }
     let base = value & !REPEAT;
@@ -181,7 +179,6 @@ mod tests {
             Err(NoLog),
             Err(OutOfSequence),
             Err(StaleProducer),
-            Err(UnknownProducer),
         ] {
             assert_eq!(recalled(Some(remembered(answer)), 3), answer);
         }

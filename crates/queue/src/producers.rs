@@ -3,7 +3,7 @@
 //!
 //! The rules are Kafka's: a batch that is among the producer's last five is answered with where it went and not
 //! stored again; otherwise its first number must follow the last one, or be 0 in a new epoch; a producer nobody knows
-//! must begin with 0. Numbers wrap from `i32::MAX` to 0. A producer is forgotten a day of group time after its last
+//! may begin with any, since it may have been forgotten. Numbers wrap from `i32::MAX` to 0. A producer is forgotten a day of group time after its last
 //! batch, and the one idle longest when there would be too many; both only depend on what was applied.
 
 use base::{Bug, planted};
@@ -121,10 +121,7 @@ impl Producers {
             return Ok(Verdict::New);
         }
         let known = self.known.find(batch.id as u64).filter(|known| !is_expired(known.last_ms, now_ms));
-        let Some(known) = known else {
-            let begins = batch.base_sequence == 0;
-            return if begins { Ok(Verdict::New) } else { Err(AppendRefusal::UnknownProducer) };
-        };
+        let Some(known) = known else { return Ok(Verdict::New) };
         if batch.epoch < known.epoch {
             return Err(AppendRefusal::StaleProducer);
         }
@@ -265,8 +262,14 @@ mod tests {
         );
         let stale = append(&mut producers, &mut next, batch(1, 3, 3), 0);
         assert_eq!(stale, Err(AppendRefusal::StaleProducer));
-        let unknown = append(&mut producers, &mut next, batch(2, 0, 3), 0);
-        assert_eq!(unknown, Err(AppendRefusal::UnknownProducer));
+        assert_eq!(
+            append(&mut producers, &mut next, batch(2, 0, 3), 0),
+            Ok(30),
+            "it may have been forgotten"
+        );
+        let before = append(&mut producers, &mut next, batch(2, 0, 0), 0);
+        assert_eq!(before, Err(AppendRefusal::OutOfSequence), "what comes before its first number");
+        assert_eq!(append(&mut producers, &mut next, batch(2, 0, 6), 0), Ok(40));
     }
 
     #[test]
@@ -292,8 +295,12 @@ mod tests {
         }
         let late = 1001 + EXPIRE_MS;
         assert_eq!(producers.judge(&batch(9, 0, 3), 3, late - 1), Ok(Verdict::New));
-        assert_eq!(producers.judge(&batch(9, 0, 3), 3, late), Err(AppendRefusal::UnknownProducer));
-        assert_eq!(append(&mut producers, &mut next, batch(9, 0, 0), late), Ok(110), "it begins anew");
+        assert_eq!(producers.judge(&batch(9, 0, 6), 3, late - 1), Err(AppendRefusal::OutOfSequence));
+        assert_eq!(
+            append(&mut producers, &mut next, batch(9, 0, 6), late),
+            Ok(110),
+            "it begins anew anywhere"
+        );
         assert_eq!(producers.len(), 10 - EXPIRE_STEP);
         assert_eq!(
             producers.from(9).next().unwrap().batches().len(),

@@ -29,8 +29,8 @@ impl From<BatchError> for LogRefusal {
             BatchError::OldFormat => LogRefusal::OldFormat,
             BatchError::Corrupt(why) => LogRefusal::CorruptBatch(why.into()),
             BatchError::UnknownCompression => LogRefusal::UnknownCompression,
-            BatchError::InvalidRecord(why) => LogRefusal::InvalidRecord(why.into()),
-            BatchError::InvalidTimestamp => LogRefusal::InvalidTimestamp,
+            BatchError::InvalidRecord(why) => LogRefusal::InvalidRecord(why.into(), Vec::new()),
+            BatchError::InvalidTimestamp => LogRefusal::InvalidTimestamp(Vec::new()),
             BatchError::Unsupported(why) => LogRefusal::Invalid(why.into()),
             BatchError::OverBudget => LogRefusal::TooLarge("the batch is too large when opened".into()),
         }

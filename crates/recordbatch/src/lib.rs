@@ -12,6 +12,7 @@ mod header;
 pub mod mapping;
 mod opened;
 mod retain;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -24,4 +25,5 @@ pub use fields::{Headers, KafkaRecord, encode_headers};
 pub use header::{HEADER, Header, append_time, batches, place};
 pub use opened::{Opened, Records, open};
 pub use retain::retain;
+pub use rules::Rules;
 pub use writer::BatchWriter;

@@ -191,7 +191,6 @@ fn append_answer(answer: Result<AppendOutcome, AppendRefusal>, start: u64) -> Ap
         Err(AppendRefusal::NoLog) => Err(LogRefusal::UnknownPartition),
         Err(AppendRefusal::OutOfSequence) => Err(LogRefusal::OutOfSequence),
         Err(AppendRefusal::StaleProducer) => Err(LogRefusal::StaleProducer),
-        Err(AppendRefusal::UnknownProducer) => Err(LogRefusal::UnknownProducer),
         Err(AppendRefusal::Forgotten) => Err(LogRefusal::Unavailable(
             "it is not known any more what became of this batch".to_owned(),
             true,

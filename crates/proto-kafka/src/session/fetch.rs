@@ -124,7 +124,7 @@ impl Session {
         let Kind::Fetch(plan) = &pending.kind else { super::reply::mismatch() };
         let mut parts = Vec::with_capacity(found.len());
         for (key, found) in plan.asked.iter().zip(found) {
-            let part = Part::new(pending.version, key.1, found);
+            let part = Part::new(key.1, found);
             if self.tells(plan, key, found, part.code) {
                 parts.push((&key.0, part));
             }

@@ -8,14 +8,15 @@
 //! response  list of topics  [from 1: i32 throttle]
 //!   topic     as asked;  list of  i32 partition  i16 error  i64 base offset  [from 2: i64 append time]
 //!             [from 5: i64 log start]  [from 8: list of record errors  string text, nullable]
+//!   record error  i32 which of the batch  string text, nullable
 //! ```
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use base::SendBuffer;
-use model::topic::{AppendBatch, Appended};
-use model::{LogAnswer, LogRefusal, TopicId};
+use model::topic::{AppendBatch, Appended, BadRecord};
+use model::{LogAnswer, TopicId};
 
 use super::Session;
 use super::pending::{Kind, Pending};
@@ -24,7 +25,8 @@ use crate::map::{self, About, Code};
 use crate::wire::frame::SIZE_BYTES;
 use crate::wire::{Api, Decoder, Encoder, Header, Malformed};
 
-/// Where a batch has its attributes, and the codec in them that clients before version 7 cannot have meant.
+/// Where a batch has its format and its attributes, and the codec in them that clients before version 7 cannot have meant.
+const FORMAT_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
 const ZSTD: u16 = 4;
 /// The oldest version that is taken (older ones are advertised, and refused), and the first that may carry zstd.
@@ -186,7 +188,10 @@ fn read(version: i16, mut fields: Decoder<'_>, frame: &[u8]) -> Result<(i16, Vec
 
 /// What this door sees is wrong without looking into the batch's records.
 fn refusal_of(version: i16, partition: i32, batch: &[u8]) -> Option<(Code, &'static str)> {
+    // What is older has other things there.
+    let is_current = batch.get(FORMAT_AT) == Some(&2);
     let attributes = batch.get(ATTRIBUTES_AT..).and_then(|rest| rest.first_chunk()).copied();
+    let attributes = attributes.filter(|_| is_current);
     let codec = attributes.map_or(0, |attributes| u16::from_be_bytes(attributes) & 7);
     match codec {
         _ if partition < 0 => Some((map::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition")),
@@ -207,7 +212,7 @@ impl Plan {
             fields.structs(topic.parts.iter(), |fields, part| {
                 fields.i32(part.partition);
                 match part.refused {
-                    Some((code, text)) => put_refused(version, code, Some(text), fields),
+                    Some((code, text)) => put_refused(version, code, &[], Some(text), fields),
                     None => put_answer(version, answers.next(), fields),
                 }
             });
@@ -221,28 +226,28 @@ impl Plan {
 
 fn put_answer(version: i16, answer: Option<LogAnswer>, fields: &mut Encoder<'_>) {
     match answer {
-        Some(LogAnswer::Appended(Ok(appended))) => put_part(version, map::NONE, appended, None, fields),
+        Some(LogAnswer::Appended(Ok(appended))) => put_part(version, map::NONE, appended, &[], None, fields),
         Some(LogAnswer::Appended(Err(refusal))) => {
-            put_refused(version, code_in(version, &refusal), map::text_of(&refusal), fields);
+            let code = map::code_of(&refusal, About::Topic);
+            put_refused(version, code, map::bad_records(&refusal), map::text_of(&refusal), fields);
         }
         _ => super::reply::mismatch(),
     }
 }
 
-/// The code as clients of this version know it: those before 8 take an invalid record for a broken one.
-fn code_in(version: i16, refusal: &LogRefusal) -> Code {
-    match map::code_of(refusal, About::Topic) {
-        map::INVALID_RECORD if version < 8 => map::CORRUPT_MESSAGE,
-        code => code,
-    }
-}
-
-fn put_refused(version: i16, code: Code, text: Option<&str>, fields: &mut Encoder<'_>) {
+fn put_refused(version: i16, code: Code, bad: &[BadRecord], text: Option<&str>, fields: &mut Encoder<'_>) {
     let nowhere = Appended { base_offset: u64::MAX, log_append_ms: None, start: u64::MAX };
-    put_part(version, code, nowhere, text, fields);
+    put_part(version, code, nowhere, bad, text, fields);
 }
 
-fn put_part(version: i16, code: Code, appended: Appended, text: Option<&str>, fields: &mut Encoder<'_>) {
+fn put_part(
+    version: i16,
+    code: Code,
+    appended: Appended,
+    bad: &[BadRecord],
+    text: Option<&str>,
+    fields: &mut Encoder<'_>,
+) {
     fields.i16(code);
     fields.i64(appended.base_offset.cast_signed());
     if version >= 2 {
@@ -252,7 +257,10 @@ fn put_part(version: i16, code: Code, appended: Appended, text: Option<&str>, fi
         fields.i64(appended.start.cast_signed());
     }
     if version >= 8 {
-        fields.length(0);
+        fields.structs(bad, |fields, bad| {
+            fields.i32(bad.number.cast_signed());
+            fields.nullable_string(Some(&bad.text));
+        });
         fields.nullable_string(text);
     }
 }

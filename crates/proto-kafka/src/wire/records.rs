@@ -21,10 +21,6 @@ const SHARE_BYTES: usize = 16 << 10;
 /// Bytes of a batch up to the end of its leader epoch: those that are written anew.
 const REWRITTEN: usize = 16;
 const LENGTH_AT: std::ops::Range<usize> = 8..12;
-const ATTRIBUTES_AT: usize = 21;
-const ZSTD: u16 = 4;
-/// The first version whose clients know zstd.
-const VERSION_ZSTD: i16 = 10;
 
 /// What stands in front of the topics.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +47,9 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// What clients of this version are told of what was found.
-    pub fn new(version: i16, partition: i32, found: &'a Result<Fetched, LogRefusal>) -> Part<'a> {
+    /// What a client is told of what was found. Batches leave as they are stored, whatever the version asked in: a
+    /// client that cannot open one says so.
+    pub fn new(partition: i32, found: &'a Result<Fetched, LogRefusal>) -> Part<'a> {
         let found = match found {
             Ok(found) => found,
             Err(refusal) => {
@@ -61,21 +58,12 @@ impl<'a> Part<'a> {
             }
         };
         let bounds = Some((found.start, found.end));
-        if version < VERSION_ZSTD && found.batches.iter().any(is_zstd) {
-            return Part { partition, code: map::UNSUPPORTED_COMPRESSION_TYPE, bounds, batches: &[] };
-        }
         Part { partition, code: map::NONE, bounds, batches: &found.batches }
     }
 
     fn record_bytes(&self) -> usize {
         self.batches.iter().map(|batch| batch.range.len()).sum()
     }
-}
-
-fn is_zstd(batch: &FetchedBatch) -> bool {
-    let bytes = &batch.block.as_slice()[batch.range.clone()];
-    let attributes = bytes.get(ATTRIBUTES_AT..).and_then(|rest| rest.first_chunk()).copied();
-    attributes.is_some_and(|attributes| u16::from_be_bytes(attributes) & 7 == ZSTD)
 }
 
 /// Writes a whole response; partitions of one topic that follow each other stand under it together.

@@ -253,14 +253,14 @@ fn a_repeat_is_answered_as_before_whatever_happened_since() {
 #[test]
 fn what_is_refused_or_there_already_holds_nothing() {
     let mut fed = Fed::new();
-    assert_eq!(fed.append(Some((0, 5)), 3), Err(AppendRefusal::UnknownProducer));
     assert_eq!(fed.append(Some((1, 0)), 3), stored(0, 3, false));
+    assert_eq!(fed.append(Some((1, 5)), 3), Err(AppendRefusal::OutOfSequence));
     assert_eq!(fed.append(Some((0, 3)), 3), Err(AppendRefusal::StaleProducer));
     assert_eq!(fed.append(Some((1, 0)), 3), stored(0, 3, true));
-    assert_eq!(fed.machine.kept_ranges(), [(Index(3), Index(3))]);
+    assert_eq!(fed.machine.kept_ranges(), [(Index(2), Index(2))]);
     fed.apply(|entry| entry.operation(OperationKind::Delete, 0, TOPIC, &[]));
     assert!(fed.effects.contains(&Effect::Deleted { queue: TOPIC, messages: 3 }));
-    assert!(fed.effects.contains(&Effect::Freed(Index(3))));
+    assert!(fed.effects.contains(&Effect::Freed(Index(2))));
     assert_eq!(fed.append(Some((1, 3)), 3), Err(AppendRefusal::NoLog));
     assert_eq!(fed.machine.kept_ranges(), []);
 }

@@ -88,9 +88,7 @@ impl Log {
         }
         let mine: Vec<&Sent> = self.sent.iter().filter(mine).collect();
         let first = i64::from(batch.base_sequence);
-        let Some(newest) = mine.last() else {
-            return if first == 0 { Ok(None) } else { Err(AppendRefusal::UnknownProducer) };
-        };
+        let Some(newest) = mine.last() else { return Ok(None) };
         if batch.epoch < newest.epoch {
             return Err(AppendRefusal::StaleProducer);
         }

@@ -3,12 +3,13 @@
 use model::batch::LOG_APPEND_TIME;
 use model::topic::AppendBatch;
 use model::{ConnId, LogAnswer, LogRefusal};
-use recordbatch::Checked;
+use recordbatch::Rules;
+use topology::TopicSettings;
 
 use crate::Broker;
 use crate::door::outgoing::{Turn, Waits};
 
-/// Bytes a compressed batch may become where its keys must be looked at.
+/// Bytes a compressed batch may become where its records must be looked at.
 const OPENED_BYTES_MAX: usize = 64 << 20;
 
 impl Broker {
@@ -34,16 +35,13 @@ impl Broker {
         let target = partition.target;
         let (largest, log_append) =
             (partition.settings.max_message_bytes as usize, partition.settings.log_append_time);
-        let keyed = partition.settings.compact;
         let checked = recordbatch::check(append.batch)?;
         if append.batch.len() > largest {
             let text = format!("a batch of {} bytes where {largest} are allowed", append.batch.len());
             return Err(LogRefusal::TooLarge(text));
         }
-        if keyed {
-            check_keys(&checked, append.batch)?;
-        }
         let now_ms = self.now.wall_ms as i64;
+        rules(&partition.settings, now_ms).check(append.batch, &checked, OPENED_BYTES_MAX)?;
         let stamped = log_append.then(|| stamped(append.batch, now_ms));
         let mut summary = checked.summary(now_ms);
         if log_append {
@@ -88,18 +86,9 @@ fn stamped(batch: &[u8], now_ms: i64) -> Vec<u8> {
     batch
 }
 
-/// A topic that keeps the last record of every key takes no record without one.
-fn check_keys(checked: &Checked, batch: &[u8]) -> Result<(), LogRefusal> {
-    let is_keyed = match checked.is_keyed() {
-        Some(is_keyed) => is_keyed,
-        None => {
-            let opened = recordbatch::open(batch, OPENED_BYTES_MAX)?;
-            let mut records = opened.records();
-            records.try_fold(true, |keyed, record| record.map(|record| keyed & record.key.is_some()))?
-        }
-    };
-    if is_keyed {
-        return Ok(());
-    }
-    Err(LogRefusal::InvalidRecord("a compacted topic takes no record without a key".to_owned()))
+/// What this topic asks of records.
+fn rules(settings: &TopicSettings, now_ms: i64) -> Rules {
+    let (before, after) = (settings.timestamp_before_max_ms, settings.timestamp_after_max_ms);
+    let times = (!settings.log_append_time).then(|| Rules::times_around(now_ms, before, after));
+    Rules { keyed: settings.compact, times }
 }

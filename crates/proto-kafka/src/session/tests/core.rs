@@ -10,7 +10,8 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
-use model::topic::{Appended, Fetched, FetchedBatch, FoundOffset, LogRefusal, OffsetAt, Topic};
+use kafka_protocol::protocol::StrBytes;
+use model::topic::{Appended, BadRecord, Fetched, FetchedBatch, FoundOffset, LogRefusal, OffsetAt, Topic};
 use model::topic::{TopicRef, TopicsWanted};
 use model::{LogAnswer, LogRequest, QueueId, TopicId};
 
@@ -205,6 +206,41 @@ fn every_partition_of_a_produce_is_an_append_and_one_response_tells_of_all() {
 }
 
 #[test]
+fn a_refusal_names_the_records_it_is_for_where_the_version_has_them() {
+    for version in 3..=13 {
+        let mut rig = Rig::open();
+        let batches = [Some(batch(0, 80)), Some(batch(0, 80)), Some(batch(0, 80))];
+        let asked = rig.send(api::PRODUCE, version, &produce(version, -1, &batches));
+        let bad = |number, text: &str| BadRecord { number, text: text.to_owned() };
+        let refusals = [
+            LogRefusal::InvalidTimestamp(vec![bad(1, "too late"), bad(7, "too early")]),
+            LogRefusal::InvalidRecord("keys are needed".to_owned(), vec![bad(0, "no key")]),
+            LogRefusal::OldFormat,
+        ];
+        for ((token, _), refusal) in asked.iter().zip(refusals) {
+            rig.answer(*token, LogAnswer::Appended(Err(refusal)));
+        }
+        let (_, response) = rig.response::<ProduceResponse>(api::PRODUCE, version);
+        let parts = &response.responses[0].partition_responses;
+        assert_eq!(parts.iter().map(|part| part.error_code).collect::<Vec<_>>(), [32, 87, 87]);
+        let told = |part: usize| -> Vec<(i32, String)> {
+            let errors = parts[part].record_errors.iter();
+            let text = |text: &StrBytes| text.to_string();
+            errors
+                .map(|bad| (bad.batch_index, bad.batch_index_error_message.as_ref().map_or("".into(), text)))
+                .collect()
+        };
+        if version < 8 {
+            assert!(told(0).is_empty() && parts[1].error_message.is_none());
+            continue;
+        }
+        assert_eq!(told(0), [(1, "too late".to_owned()), (7, "too early".to_owned())]);
+        assert_eq!(told(1), [(0, "no key".to_owned())]);
+        assert_eq!(parts[1].error_message.as_deref(), Some("keys are needed"));
+    }
+}
+
+#[test]
 fn the_oldest_produce_is_refused_in_its_own_form() {
     for version in 0..=2i16 {
         let mut rig = Rig::open();
@@ -305,7 +341,7 @@ fn batches_small_and_large_are_fetched_in_every_version() {
         assert_eq!(parts[0].log_start_offset, if version >= 5 { 2 } else { -1 });
         assert_eq!((parts[1].error_code, parts[1].high_watermark), (1, -1));
         assert_eq!(parts[2].records.as_deref(), Some(&[][..]));
-        assert_eq!(parts[3].error_code, if version >= 10 { 0 } else { 76 });
+        assert_eq!(parts[3].records.as_deref(), Some(&rewritten(&zstd[0])[..]), "as it is stored");
     }
 }
 
