@@ -359,3 +359,22 @@ def test_records_are_refused_alike_in_all_versions(wire, topic, version):
         assert [number for number, _ in records] == [1, 2] and text
     assert produce_fully(wire, name, batch([b"a", b"b"], keys=[b"k"] * 2, count=3), version)[0] == raw.INVALID_RECORD
     assert produce_fully(wire, name, old_message(b"old", 1), version)[0] == raw.INVALID_RECORD
+
+
+@pytest.mark.parametrize("size", [2_000_000, 17_500_000, 60_000_000])
+def test_batches_far_too_large(wire, topic, size):
+    """Refused in the answer, whatever the size of the request; the connection goes on, and so does the log."""
+    name = topic()
+    huge = struct.pack(">qiib", 0, size - 12, 0, 2) + b"\0" * (size - 17)
+    error, _, _ = produce_fully(wire, name, huge)
+    assert error == raw.TOO_LARGE
+    assert wire.produce(name, batch([b"small"])) == (raw.NONE, 0)
+    beside = raw.text(None) + struct.pack(">hi", -1, 10_000) + raw.array(
+        [raw.text(name) + raw.array([struct.pack(">i", 0) + raw.data(batch([b"beside"])), struct.pack(">i", 1) + raw.data(huge)])]
+    )
+    wire.send(wire.frame(raw.PRODUCE, 7, beside))
+    fields = wire.read()[1]
+    assert fields.i32() == 1 and fields.text() == name
+    found = fields.array(lambda: (fields.i32(), fields.i16(), fields.i64(), fields.i64(), fields.i64()))
+    assert found[0][:3] == (0, raw.NONE, 1) and found[1][1] in (raw.TOO_LARGE, raw.UNKNOWN_PARTITION)
+    assert values(wire.fetch(name, 0)[2]) == [(0, b"small"), (1, b"beside")]

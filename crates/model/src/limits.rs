@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Body bytes of one message.
     pub message_bytes_max: usize,
+    /// Bytes of one request of Kafka; a larger one ends its connection.
+    pub request_bytes_max: usize,
     /// Bytes of one entry before it is sealed; a larger record travels in parts.
     pub entry_bytes_max: usize,
     /// Bytes of one AMQP frame offered in tune, header and end included.
@@ -54,6 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             message_bytes_max: 16 << 20,
+            request_bytes_max: 100 << 20,
             entry_bytes_max: 1 << 20,
             frame_bytes_max: 131_072,
             channels_max: 2047,

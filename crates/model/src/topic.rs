@@ -97,6 +97,8 @@ pub struct AppendBatch<'a> {
     pub batch: &'a [u8],
     /// How many replicas must have it: 0 none (no answer unless refused), 1 the leader, -1 all that are in sync.
     pub required: i16,
+    /// Milliseconds that the answer may take where it is not clear yet whether the batch is taken.
+    pub timeout_ms: u32,
 }
 
 /// Several cursors read in one go.

@@ -16,6 +16,7 @@ mod group_admin;
 mod groups;
 mod inbound;
 mod login;
+mod long;
 mod metadata;
 mod offsets;
 mod pending;
@@ -38,6 +39,7 @@ use clock::Clock;
 use fetch_session::FetchSession;
 use inbound::Turn;
 use login::Login;
+use long::{Long, Place};
 use pending::Queue;
 use produce::Appending;
 use reply::Node;
@@ -107,6 +109,9 @@ pub struct Session {
     lent: Option<Due>,
     /// A frame whose batches are being handed over.
     appending: Option<Appending>,
+    /// A frame that is taken in as it comes, and whose batch was handed over last.
+    long: Option<Long>,
+    handing: Option<Place>,
     fetching: Option<FetchSession>,
     /// A whole frame waits until less is under way.
     is_stuck: bool,
@@ -135,6 +140,8 @@ impl Session {
             outbox: VecDeque::new(),
             lent: None,
             appending: None,
+            long: None,
+            handing: None,
             fetching: None,
             is_stuck: false,
             prng: Prng::new(seed),
@@ -160,6 +167,10 @@ impl Session {
             Turn::Due => Step::Request(self.lend()),
             Turn::Append(token, batch) => {
                 Step::Request(Request::Log { token, request: LogRequest::Append(batch) })
+            }
+            Turn::AppendOfLong(token, batch) => {
+                let place = self.handing.as_ref().expect("its place is kept");
+                Step::Request(Request::Log { token, request: LogRequest::Append(place.append(batch)) })
             }
             Turn::More => Step::More,
             Turn::Waiting => Step::Waiting,

@@ -76,7 +76,7 @@ fn batch(values: &[(i32, &str)], timestamp: i64, codec: Codec) -> Vec<u8> {
 }
 
 fn append(node: &mut Node, client: Client, batch: &[u8]) {
-    let append = AppendBatch { topic: STREAM, id: None, partition: 0, batch, required: -1 };
+    let append = AppendBatch { topic: STREAM, id: None, partition: 0, batch, required: -1, timeout_ms: 1000 };
     node.ask(client, Request::Log { token: 1, request: LogRequest::Append(append) });
     node.run();
     match &node.heard(client)[..] {

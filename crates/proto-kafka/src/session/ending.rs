@@ -20,7 +20,7 @@ impl Session {
         self.call_off();
         self.stage = Stage::Ended;
         self.queue.clear();
-        self.appending = None;
+        (self.appending, self.long) = (None, None);
         self.fetching = None;
     }
 
@@ -28,6 +28,7 @@ impl Session {
     pub(super) fn end_after_due(&mut self) {
         if matches!(self.stage, Stage::Fresh | Stage::Admitting | Stage::Entering | Stage::Open) {
             self.stage = Stage::Ending;
+            self.drop_long();
         }
     }
 
@@ -76,6 +77,7 @@ impl Session {
             }
         }
         self.stage = Stage::Ending;
+        self.drop_long();
         self.settle(out);
     }
 }

@@ -1,10 +1,12 @@
 //! Input is cut into frames; each is read, asked about and put in line for its response.
 //!
-//! In: bytes. Out: what arose. Never: looks at a frame that has not come in whole, beyond its size and its kind.
+//! In: bytes. Out: what arose. Never: looks at a frame that has not come in whole, beyond its size and its kind; but
+//! one of records that is too large to be held is looked at as it comes.
 
 use base::SendBuffer;
 use model::topic::AppendBatch;
 
+use super::long::{Found, Long};
 use super::pending::{Kind, Pending};
 use super::reply::{Asked, Reply};
 use super::{Due, Session, Stage};
@@ -16,7 +18,7 @@ use crate::wire::{Decoder, Header, Malformed};
 const UNDER_WAY_MAX: usize = 64;
 /// Bytes of the frames of requests under way beyond which no further one is read.
 const UNDER_WAY_BYTES_MAX: usize = 4 << 20;
-/// What a frame may hold beyond one largest message.
+/// What a frame that is held may have beyond one largest message.
 const FRAME_MARGIN: usize = 1 << 20;
 
 /// What came of decoding, before anything is lent.
@@ -25,6 +27,8 @@ pub(super) enum Turn<'i> {
     Due,
     /// A batch stands in the input: its token, and the batch.
     Append(u64, AppendBatch<'i>),
+    /// Likewise, of a long request, which knows the place.
+    AppendOfLong(u64, &'i [u8]),
     More,
     Waiting,
     End,
@@ -34,6 +38,8 @@ pub(super) enum Turn<'i> {
 enum Front {
     /// It is whole and of this length, its size included.
     Whole(usize),
+    /// It begins, and is too large to be waited for.
+    Long(usize),
     More,
     Waiting,
     /// A question about who is there comes first.
@@ -58,8 +64,26 @@ impl Session {
                 Stage::Admitting | Stage::Entering => return (used, Turn::Waiting),
                 Stage::Fresh | Stage::Open => {}
             }
+            if self.long.is_some() {
+                match self.next_of_long(rest) {
+                    Ok((taken, Found::Batch(token, batch))) => {
+                        return (used + taken, Turn::AppendOfLong(token, batch));
+                    }
+                    Ok((taken, Found::Passed)) => {
+                        used += taken;
+                        self.settle(out);
+                    }
+                    Ok((_, Found::More)) => return (used, Turn::More),
+                    Err(Malformed) => self.end(),
+                }
+                continue;
+            }
             let length = match self.front(rest, out.len()) {
                 Front::Whole(length) => length,
+                Front::Long(size) => {
+                    self.long = Some(Long::begin(size));
+                    continue;
+                }
                 Front::More => return (used, Turn::More),
                 Front::Waiting => return (used, Turn::Waiting),
                 Front::Due => continue,
@@ -80,7 +104,7 @@ impl Session {
     fn front(&mut self, rest: &[u8], unsent: usize) -> Front {
         let Some(size) = frame::size_of(rest) else { return Front::More };
         let Ok(size) = usize::try_from(size) else { return Front::Lost };
-        if size > self.limits.message_bytes_max + FRAME_MARGIN {
+        if size > self.limits.request_bytes_max {
             return Front::Lost;
         }
         if self.stage == Stage::Fresh && !self.login.is_raw() {
@@ -94,12 +118,18 @@ impl Session {
         if self.stage == Stage::Fresh && size > self.limits.unauthenticated_bytes_max {
             return Front::Lost;
         }
-        if rest.len() < SIZE_BYTES + size {
-            return Front::More;
+        let is_long = size > self.limits.message_bytes_max + FRAME_MARGIN;
+        match is_long.then(|| frame::key_of(rest)) {
+            Some(None) => return Front::More,
+            Some(Some(key)) if key != api::PRODUCE => return Front::Lost,
+            Some(_) => {}
+            None if rest.len() < SIZE_BYTES + size => return Front::More,
+            None => {}
         }
-        self.is_stuck = self.is_full(size);
+        self.is_stuck = self.is_full(if is_long { 0 } else { size });
         match self.is_stuck || unsent > self.limits.send_bytes_max {
             true => Front::Waiting,
+            false if is_long => Front::Long(size),
             false => Front::Whole(SIZE_BYTES + size),
         }
     }

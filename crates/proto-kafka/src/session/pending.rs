@@ -29,6 +29,8 @@ pub(super) struct Pending {
     pub kind: Kind,
     /// Bytes of its frame.
     pub bytes: usize,
+    /// More questions may be asked for it: it is not ready.
+    pub is_open: bool,
     /// The token of its first question; the others follow.
     first: u64,
     answers: Vec<Option<LogAnswer>>,
@@ -46,7 +48,17 @@ impl Pending {
         questions: usize,
     ) -> Pending {
         let answers = std::iter::repeat_with(|| None).take(questions).collect();
-        Pending { api, version, correlation, kind, bytes: 0, first, answers, missing: questions }
+        Pending {
+            api,
+            version,
+            correlation,
+            kind,
+            bytes: 0,
+            is_open: false,
+            first,
+            answers,
+            missing: questions,
+        }
     }
 
     /// Tokens of the questions that are not answered.
@@ -113,6 +125,26 @@ impl Queue {
         true
     }
 
+    /// One more question was asked for the newest request, which is open: its token was the last one taken.
+    pub(super) fn grow(&mut self) {
+        let open = self.requests.back_mut().filter(|newest| newest.is_open).expect("it is open");
+        open.answers.push(None);
+        open.missing += 1;
+    }
+
+    /// No more questions come for the newest request.
+    pub(super) fn close(&mut self, kind: Kind) {
+        let open = self.requests.back_mut().filter(|newest| newest.is_open).expect("it is open");
+        (open.is_open, open.kind) = (false, kind);
+    }
+
+    /// Forgets the newest request if it is open.
+    pub(super) fn drop_open(&mut self) {
+        if let Some(open) = self.requests.pop_back_if(|newest| newest.is_open) {
+            self.bytes -= open.bytes;
+        }
+    }
+
     fn asker(&mut self, token: u64) -> Option<&mut Pending> {
         let behind = self.requests.partition_point(|pending| pending.first <= token);
         // Requests without questions share their first token with the one behind them.
@@ -129,7 +161,7 @@ impl Queue {
 
     /// The oldest request, if all its answers are there.
     pub(super) fn pop_ready(&mut self) -> Option<Pending> {
-        let is_ready = self.requests.front().is_some_and(|head| head.missing == 0);
+        let is_ready = self.requests.front().is_some_and(|head| head.missing == 0 && !head.is_open);
         if is_ready { self.pop() } else { None }
     }
 

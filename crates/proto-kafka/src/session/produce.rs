@@ -35,25 +35,25 @@ const VERSION_ZSTD: i16 = 7;
 
 /// One partition of a request.
 #[derive(Debug)]
-struct Part {
-    partition: i32,
+pub(super) struct Part {
+    pub partition: i32,
     /// Refused before the broker was asked.
-    refused: Option<(Code, &'static str)>,
+    pub refused: Option<(Code, &'static str)>,
     /// Where its batch stands in the frame.
-    batch: Range<usize>,
+    pub batch: Range<usize>,
 }
 
 /// One topic of a request.
 #[derive(Debug)]
-struct TopicParts {
-    topic: Topic,
+pub(super) struct TopicParts {
+    pub topic: Topic,
     /// Where its name stands in the frame.
-    name: Range<usize>,
-    parts: Vec<Part>,
+    pub name: Range<usize>,
+    pub parts: Vec<Part>,
 }
 
 /// What the response must name, and which appends it waits for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     topics: Arc<Vec<TopicParts>>,
 }
@@ -66,6 +66,7 @@ pub(super) struct Appending {
     at: (usize, usize),
     token: u64,
     required: i16,
+    timeout_ms: u32,
     /// Bytes of the frame, its size included.
     length: usize,
     left: usize,
@@ -82,15 +83,16 @@ impl Session {
         out: &mut SendBuffer,
     ) -> Result<(), Malformed> {
         let version = header.version;
-        let (required, topics) = read(version, fields, frame)?;
+        let (required, timeout_ms, topics) = read(version, fields, frame)?;
         let left = topics.iter().flat_map(|topic| &topic.parts).filter(|part| part.refused.is_none()).count();
         let any_refused = topics.iter().flat_map(|topic| &topic.parts).any(|part| part.refused.is_some());
         let topics = Arc::new(topics);
         let token = self.queue.tokens(left);
         if left > 0 {
             let length = frame.len() + SIZE_BYTES;
+            let topics = topics.clone();
             self.appending =
-                Some(Appending { topics: topics.clone(), at: (0, 0), token, required, length, left });
+                Some(Appending { topics, at: (0, 0), token, required, timeout_ms, length, left });
         }
         if required == 0 {
             if any_refused {
@@ -110,6 +112,7 @@ impl Session {
     pub(super) fn next_append<'i>(&mut self, input: &'i [u8]) -> Option<(usize, u64, AppendBatch<'i>)> {
         let appending = self.appending.as_mut()?;
         let frame = &input[SIZE_BYTES..appending.length];
+        let (required, timeout_ms) = (appending.required, appending.timeout_ms);
         let (topic, part) = appending.advance();
         let append = AppendBatch {
             // An empty range where the topic goes by its id.
@@ -120,7 +123,8 @@ impl Session {
             },
             partition: part.partition.cast_unsigned(),
             batch: &frame[part.batch.clone()],
-            required: appending.required,
+            required,
+            timeout_ms,
         };
         let token = appending.token;
         (appending.token, appending.left) = (token + 1, appending.left - 1);
@@ -151,10 +155,14 @@ impl Appending {
     }
 }
 
-fn read(version: i16, mut fields: Decoder<'_>, frame: &[u8]) -> Result<(i16, Vec<TopicParts>), Malformed> {
+/// The acknowledgements asked for, the milliseconds they may take, and why no batch of the request is taken.
+type Head = (i16, u32, Option<(Code, &'static str)>);
+
+/// Reads what stands in front of the topics.
+pub(super) fn read_head(version: i16, fields: &mut Decoder<'_>) -> Result<Head, Malformed> {
     let is_transaction = version >= VERSION_MIN && fields.nullable_string()?.is_some();
     let acks = fields.i16()?;
-    fields.i32()?;
+    let timeout_ms = u32::try_from(fields.i32()?).unwrap_or(0);
     let refused = match acks {
         _ if version < VERSION_MIN => Some((map::UNSUPPORTED_VERSION, "")),
         _ if is_transaction => {
@@ -163,6 +171,15 @@ fn read(version: i16, mut fields: Decoder<'_>, frame: &[u8]) -> Result<(i16, Vec
         -1..=1 => None,
         _ => Some((map::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1")),
     };
+    Ok((acks, timeout_ms, refused))
+}
+
+fn read(
+    version: i16,
+    mut fields: Decoder<'_>,
+    frame: &[u8],
+) -> Result<(i16, u32, Vec<TopicParts>), Malformed> {
+    let (acks, timeout_ms, refused) = read_head(version, &mut fields)?;
     let here = |fields: &Decoder<'_>| frame.len() - fields.rest().len();
     let topics = fields.structs(|fields| {
         let (topic, name) = match version >= 13 {
@@ -183,11 +200,11 @@ fn read(version: i16, mut fields: Decoder<'_>, frame: &[u8]) -> Result<(i16, Vec
         Ok(TopicParts { topic, name, parts })
     })?;
     fields.tags()?;
-    Ok((acks, topics))
+    Ok((acks, timeout_ms, topics))
 }
 
 /// What this door sees is wrong without looking into the batch's records.
-fn refusal_of(version: i16, partition: i32, batch: &[u8]) -> Option<(Code, &'static str)> {
+pub(super) fn refusal_of(version: i16, partition: i32, batch: &[u8]) -> Option<(Code, &'static str)> {
     // What is older has other things there.
     let is_current = batch.get(FORMAT_AT) == Some(&2);
     let attributes = batch.get(ATTRIBUTES_AT..).and_then(|rest| rest.first_chunk()).copied();
@@ -204,6 +221,11 @@ fn refusal_of(version: i16, partition: i32, batch: &[u8]) -> Option<(Code, &'sta
 }
 
 impl Plan {
+    /// Of a request that was taken in.
+    pub(super) fn of(topics: Vec<TopicParts>) -> Plan {
+        Plan { topics: Arc::new(topics) }
+    }
+
     /// Writes the response.
     pub(super) fn write(&self, version: i16, answers: Vec<LogAnswer>, fields: &mut Encoder<'_>) {
         let mut answers = answers.into_iter();

@@ -4,3 +4,4 @@ mod conduct;
 mod core;
 mod every;
 mod harness;
+mod long;

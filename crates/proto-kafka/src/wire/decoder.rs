@@ -179,7 +179,8 @@ impl<'a> Decoder<'a> {
         Ok(Some(count))
     }
 
-    fn length(&mut self) -> Result<Option<usize>, Malformed> {
+    /// The length of bytes or the count of a list, whether or not they are there; `None` for null.
+    pub(crate) fn length(&mut self) -> Result<Option<usize>, Malformed> {
         match self.flexible {
             true => self.compact_length(),
             false => fixed_length(i64::from(self.rest.i32_be()?)),

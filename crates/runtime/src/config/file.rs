@@ -81,6 +81,7 @@ fn at_least(name: &str, value: u64, least: u64) -> Result<(), String> {
 
 limits! {
     message_bytes_max: usize = 1,
+    request_bytes_max: usize = 65_536,
     entry_bytes_max: usize = 65_536,
     frame_bytes_max: u32 = 4_096,
     channels_max: u16 = 1,

@@ -35,11 +35,11 @@ impl Broker {
         let target = partition.target;
         let (largest, log_append) =
             (partition.settings.max_message_bytes as usize, partition.settings.log_append_time);
-        let checked = recordbatch::check(append.batch)?;
         if append.batch.len() > largest {
             let text = format!("a batch of {} bytes where {largest} are allowed", append.batch.len());
             return Err(LogRefusal::TooLarge(text));
         }
+        let checked = recordbatch::check(append.batch)?;
         let now_ms = self.now.wall_ms as i64;
         rules(&partition.settings, now_ms).check(append.batch, &checked, OPENED_BYTES_MAX)?;
         let stamped = log_append.then(|| stamped(append.batch, now_ms));

@@ -73,17 +73,26 @@ pub(super) fn text(text: &str) -> StrBytes {
 impl Rig {
     /// A connection nobody has come in on.
     pub(super) fn fresh() -> Rig {
+        Rig::fresh_with(Limits::default())
+    }
+
+    /// Likewise, with these bounds.
+    pub(super) fn fresh_with(limits: Limits) -> Rig {
         let product = Product { cluster_id: "the-cluster".to_owned(), node_id: 3, version: "0.1".to_owned() };
         let advertised = ("localhost".to_owned(), 9092);
-        let limits = Arc::new(Limits::default());
-        let mut session = Session::new(limits, Arc::new(product), advertised, 1, Now::default());
+        let mut session = Session::new(Arc::new(limits), Arc::new(product), advertised, 1, Now::default());
         session.set_peer("10.0.0.7:51234");
         Rig { session, out: SendBuffer::default(), next_correlation: 0 }
     }
 
     /// A connection that somebody without a name has come in on.
     pub(super) fn open() -> Rig {
-        let mut rig = Rig::fresh();
+        Rig::open_with(Limits::default())
+    }
+
+    /// Likewise, with these bounds.
+    pub(super) fn open_with(limits: Limits) -> Rig {
+        let mut rig = Rig::fresh_with(limits);
         let first = rig.feed(&[0, 0, 0, 10, 0, 3, 0, 0]);
         assert!(matches!(first[..], [(0, Asked::Anonymous)]), "{first:?}");
         rig.event(Event::Admitted);
