@@ -237,7 +237,7 @@ impl Broker {
                 Waits::Reply { to, ticket, reply } => {
                     self.post.send(to, Content::LogReplied { ticket, reply });
                 }
-                append @ Waits::Append { .. } => self.batch_appended(append, appended),
+                Waits::Append(appending) => self.batch_appended(&appending, appended),
                 publish => self.published(publish),
             }
         }

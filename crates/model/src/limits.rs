@@ -27,7 +27,7 @@ pub struct Limits {
     pub unconfirmed_bytes_max: usize,
     /// Bytes proposed to one group and not committed yet; beyond it publishes wait in order.
     pub uncommitted_bytes_max: usize,
-    /// Milliseconds a publish waits for its group before it is refused. It was not taken there, but with several queues
+    /// Milliseconds a publish or batch waits for its group before it is refused. It was not taken there, but with several queues
     /// it may have been elsewhere.
     pub park_ms_max: u64,
     /// Bytes waiting to be sent on one connection before deliveries to it pause.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base::{Map, map};
 use model::{ConsumerId, GroupId, Lane, Peer, QueueId};
 
+use crate::door::log::RefusedBatches;
 use crate::parcel::Ticket;
 
 /// One connection.
@@ -31,6 +32,8 @@ pub(crate) struct Connection {
     pub has_exclusive_queues: bool,
     /// Whether it has ever published: an alarm holds back only those that do.
     pub publishes: bool,
+    /// Batches that it must send again before others.
+    pub refused_batches: RefusedBatches,
 }
 
 /// A lane, known here from its first question or delivery on.
@@ -92,6 +95,7 @@ impl Connection {
             unsent_bytes: 0,
             has_exclusive_queues: false,
             publishes: false,
+            refused_batches: RefusedBatches::default(),
         }
     }
 

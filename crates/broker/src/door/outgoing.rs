@@ -1,14 +1,14 @@
 //! The operations of this shard for one group, gathered into one entry per turn, and who waits for which.
 //!
 //! Every operation carries this shard's origin and the next number. Settlements are lazy: they ride on the next
-//! entry, or leave alone after a short while. What a group cannot take yet stays here, in order, and publishes among it
-//! are refused after a time.
+//! entry, or leave alone after a short while. What a group cannot take yet stays here, in order, and publishes and
+//! batches among it are refused after a time.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base::{Now, Pool};
-use model::batch::Summary;
+use model::batch::{Producer, Summary};
 use model::{
     ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
     ShardId,
@@ -26,12 +26,35 @@ pub(crate) enum Waits {
     Publish { conn: ConnId, lane: Lane, first: u64, last: u64, bytes: usize, spread: bool },
     /// One of the groups of a barrier.
     Barrier(Ticket),
-    /// A batch of so many bytes appended to a log; answered unless nobody wants to know of success.
-    Append { conn: ConnId, token: u64, bytes: usize, answer: bool, log_append_ms: Option<i64> },
+    /// A batch appended to a log.
+    Append(Box<Appending>),
     /// A host's reply that may leave once the operation is applied.
     Reply { to: ShardId, ticket: Ticket, reply: Box<LogReply> },
     /// Credit that may be spent once what was returned before it is back.
     Grant { queue: QueueId, key: ConsumerKey, messages: u32 },
+}
+
+/// A batch on its way to its log, and who is told of it.
+#[derive(Debug)]
+pub(crate) struct Appending {
+    pub conn: ConnId,
+    pub token: u64,
+    pub bytes: usize,
+    /// Whether anybody wants to know of success.
+    pub answer: bool,
+    pub log_append_ms: Option<i64>,
+    pub log: QueueId,
+    /// Whose number it has.
+    pub producer: Option<Producer>,
+    /// When it is refused if its group has not taken it.
+    pub due_us: u64,
+}
+
+impl Appending {
+    /// Whose numbers in which log it is one of.
+    fn series(&self) -> Option<(QueueId, i64)> {
+        self.producer.map(|producer| (self.log, producer.id))
+    }
 }
 
 #[derive(Debug)]
@@ -69,6 +92,8 @@ pub(crate) struct Outgoing {
     builder: Option<EntryBuilder>,
     /// Whether the builder has publishes.
     publishing: bool,
+    /// When the first of the builder's batches is refused if it cannot leave.
+    appends_due_us: Option<u64>,
     parked: Parked,
     /// Sent and not applied: (last operation, bytes).
     sent: VecDeque<(OpSequence, usize)>,
@@ -98,6 +123,7 @@ impl Outgoing {
             applied: OpSequence(0),
             builder: None,
             publishing: false,
+            appends_due_us: None,
             parked: Parked::default(),
             sent: VecDeque::new(),
             sent_bytes: 0,
@@ -159,10 +185,9 @@ impl Outgoing {
     pub(crate) fn append_batch(
         &mut self,
         turn: Turn<'_>,
-        log: QueueId,
         summary: &Summary,
         body: &[u8],
-        waits: Waits,
+        appending: Appending,
     ) {
         let half = turn.limits.entry_bytes_max / 2;
         if self.builder.as_ref().is_some_and(|builder| builder.len() + body.len() > 2 * half) {
@@ -171,9 +196,11 @@ impl Outgoing {
         if self.builder.is_none() {
             self.capacity = self.capacity.max(body.len() + 512);
         }
-        self.builder(turn.pool).append_batch(log, summary, body);
+        self.builder(turn.pool).append_batch(appending.log, summary, body);
         self.urgent = true;
-        self.wait(waits);
+        let due = self.appends_due_us.map_or(appending.due_us, |due| due.min(appending.due_us));
+        self.appends_due_us = Some(due);
+        self.wait(Waits::Append(Box::new(appending)));
         if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
             self.seal_builder(turn.now, false);
         }
@@ -347,7 +374,8 @@ impl Outgoing {
         self.capacity = builder.len() + builder.len() / 8;
         let block = builder.seal(now.wall_ms, 0);
         let since = std::mem::take(&mut self.publishing).then_some(now.mono_us);
-        self.parked.push(OpSequence(self.next.0 - 1), block, since, goes_on);
+        let appends_due = self.appends_due_us.take();
+        self.parked.push(OpSequence(self.next.0 - 1), block, (since, appends_due), goes_on);
     }
 
     /// Seals what is due and sends what the group's bound allows.
@@ -380,6 +408,34 @@ impl Outgoing {
                 }
             }
             self.waiting = kept;
+        }
+        if self.parked.appends_due_us().is_some_and(|due| due <= turn.now.mono_us) {
+            self.refuse_overdue_appends(turn, tell);
+        }
+    }
+
+    /// Likewise with batches that are overdue; with one go those of its producer behind it, which are not to get there
+    /// before it comes again.
+    #[cold]
+    fn refuse_overdue_appends(&mut self, turn: Turn<'_>, mut tell: impl FnMut(Waits)) {
+        let (mut gone, mut left, mut broken) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        let parked = self.waiting.iter().filter(|waiting| waiting.sequence > self.parked.sent());
+        for waiting in parked {
+            let Waits::Append(appending) = &waiting.what else { continue };
+            let series = appending.series();
+            if appending.due_us <= turn.now.mono_us || series.is_some_and(|series| broken.contains(&series)) {
+                broken.extend(series);
+                gone.insert(waiting.sequence);
+            } else {
+                left.insert(waiting.sequence, appending.due_us);
+            }
+        }
+        self.parked.take_appends(turn.pool, &gone, &left);
+        for waiting in std::mem::take(&mut self.waiting) {
+            match gone.contains(&waiting.sequence) && matches!(waiting.what, Waits::Append(_)) {
+                true => tell(waiting.what),
+                false => self.waiting.push_back(waiting),
+            }
         }
     }
 
@@ -417,8 +473,7 @@ impl Outgoing {
         }
         while self.waiting.front().is_some_and(|waiting| waiting.sequence <= sequence) {
             let Some(Waiting { sequence, what }) = self.waiting.pop_front() else { break };
-            let appended =
-                if matches!(what, Waits::Append { .. }) { self.take_appended(sequence) } else { None };
+            let appended = if matches!(what, Waits::Append(_)) { self.take_appended(sequence) } else { None };
             tell(what, appended);
         }
         self.waiting_open = self.waiting_open.min(self.waiting.len());

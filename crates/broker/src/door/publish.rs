@@ -103,7 +103,13 @@ impl Broker {
 
     #[cold]
     fn not_taken(&mut self, waits: Waits) {
-        let Waits::Publish { conn, lane, first, last, bytes, spread } = waits else { return };
+        let (conn, lane, first, last, bytes, spread) = match waits {
+            Waits::Publish { conn, lane, first, last, bytes, spread } => {
+                (conn, lane, first, last, bytes, spread)
+            }
+            Waits::Append(appending) => return self.batch_not_taken(&appending),
+            _ => return,
+        };
         if let Some(connection) = self.door.connections.get_mut(&conn) {
             connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
         }

@@ -1,6 +1,11 @@
 //! A disk that answers nothing for long: what its groups cannot take waits, and is refused after a time.
 
-use model::{Event, Limits, Outcome, Refusal};
+use model::topic::AppendBatch;
+use model::{
+    Arguments, Change, Event, Limits, LogAnswer, LogRefusal, LogRequest, Outcome, QueueDeclaration, Refusal,
+    Request, Value,
+};
+use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
 
 use super::node::{Client, LANE, Node, bodies, confirmed, delivered};
 
@@ -152,4 +157,136 @@ fn a_message_in_parts_is_refused_whole_or_not_at_all() {
         assert!(found == [first, large('b')], "{} messages", found.len());
         node.assert_nothing_waits();
     }
+}
+
+/// A batch of two records, of a producer's number where one is given.
+fn batch(value: &str, sequence: Option<i32>) -> Vec<u8> {
+    let mut writer = BatchWriter::new(0);
+    if let Some(sequence) = sequence {
+        writer = writer.by_producer(9, 0, sequence);
+    }
+    for offset_delta in 0..2 {
+        let value = Some(value.as_bytes());
+        writer.push(&KafkaRecord { offset_delta, timestamp: -1, key: None, value, headers: Headers::NONE });
+    }
+    writer.finish(Codec::None)
+}
+
+fn append(node: &mut Node, client: Client, token: u64, batch: &[u8], timeout_ms: u32) {
+    let append = AppendBatch { topic: "t", id: None, partition: 0, batch, required: -1, timeout_ms };
+    node.ask(client, Request::Log { token, request: LogRequest::Append(append) });
+    node.run();
+}
+
+/// What became of appends: token, and the base offset or nothing where it is to be sent again.
+fn appended(node: &mut Node, client: Client) -> Vec<(u64, Option<u64>)> {
+    let outcome = |event: Event| match event {
+        Event::Log(token, answer) => match *answer {
+            LogAnswer::Appended(Ok(appended)) => (token, Some(appended.base_offset)),
+            LogAnswer::Appended(Err(LogRefusal::Unavailable(_, false))) => (token, None),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    node.heard(client).into_iter().map(outcome).collect()
+}
+
+fn with_topic(shards: u16) -> (Node, Client) {
+    let mut node = narrow(shards, 2);
+    let client = node.connect(usize::from(shards) - 1);
+    let kind = Arguments(vec![("x-queue-type".into(), Value::text("stream"))]);
+    let declaration = QueueDeclaration { arguments: kind, ..Node::declaration("t") };
+    node.ask_change(client, Change::DeclareQueue(declaration));
+    node.run();
+    node.heard(client);
+    (node, client)
+}
+
+#[test]
+fn batches_beyond_the_bound_are_refused_after_their_time_and_never_stored() {
+    for shards in [1, 2] {
+        let (mut node, client) = with_topic(shards);
+        node.hold_up_disks(true);
+        append(&mut node, client, 1, &batch("within", None), 100);
+        append(&mut node, client, 2, &batch("soon", None), 100);
+        append(&mut node, client, 3, &batch("late", None), 60_000);
+        append(&mut node, client, 4, &batch("second", None), 200);
+        node.run_after(99);
+        assert_eq!(appended(&mut node, client), [], "there is time left");
+        node.run_after(1);
+        assert_eq!(appended(&mut node, client), [(2, None)]);
+        node.run_after(100);
+        assert_eq!(appended(&mut node, client), [(4, None)]);
+        node.run_after(PARK_MS - 201);
+        assert_eq!(appended(&mut node, client), []);
+        node.run_after(1);
+        assert_eq!(appended(&mut node, client), [(3, None)], "no longer than publishes");
+        let limits = Limits::default();
+        let mut outgoing = node.brokers.iter().flat_map(|broker| &broker.door.outgoing);
+        assert!(outgoing.all(|outgoing| outgoing.deadline_us(&limits).is_none()), "nobody waits any more");
+        node.hold_up_disks(false);
+        node.run_after(20);
+        append(&mut node, client, 5, &batch("after", None), 100);
+        assert_eq!(appended(&mut node, client), [(1, Some(0)), (5, Some(2))]);
+        node.assert_nothing_waits();
+        node.restart();
+        let client = node.connect(0);
+        append(&mut node, client, 6, &batch("again", None), 100);
+        assert_eq!(appended(&mut node, client), [(6, Some(4))], "nothing that was refused came up");
+    }
+}
+
+#[test]
+fn batches_of_one_producer_are_refused_together_and_come_again_in_order() {
+    for shards in [1, 2] {
+        let (mut node, client) = with_topic(shards);
+        node.hold_up_disks(true);
+        append(&mut node, client, 1, &batch("other", None), 100);
+        append(&mut node, client, 2, &batch("a", Some(0)), 100);
+        append(&mut node, client, 3, &batch("b", Some(2)), 400);
+        append(&mut node, client, 4, &batch("other", None), 400);
+        node.run_after(100);
+        assert_eq!(appended(&mut node, client), [(2, None), (3, None)]);
+        // Sent before the client heard of it: without its predecessor it must not be the log's first.
+        append(&mut node, client, 5, &batch("c", Some(4)), 400);
+        assert_eq!(appended(&mut node, client), [(5, None)]);
+        node.hold_up_disks(false);
+        node.run_after(20);
+        assert_eq!(appended(&mut node, client), [(1, Some(0)), (4, Some(2))]);
+        append(&mut node, client, 6, &batch("c", Some(4)), 400);
+        assert_eq!(appended(&mut node, client), [(6, None)], "still before its predecessors");
+        for (token, sequence) in [(7, 0), (8, 2), (9, 4), (10, 2)] {
+            append(&mut node, client, token, &batch("again", Some(sequence)), 400);
+        }
+        let expected = [(7, Some(4)), (8, Some(6)), (9, Some(8)), (10, Some(6))];
+        assert_eq!(appended(&mut node, client), expected);
+    }
+}
+
+#[test]
+fn an_entry_keeps_what_has_time_left_and_what_is_no_publish() {
+    let (mut node, client) = with_topic(1);
+    node.declare(client, "q");
+    node.hold_up_disks(true);
+    append(&mut node, client, 1, &batch("within", None), 100);
+    // In one turn: one entry.
+    for (token, timeout_ms) in [(2, 100), (3, 300)] {
+        let batch = batch("same", None);
+        let append =
+            AppendBatch { topic: "t", id: None, partition: 0, batch: &batch, required: -1, timeout_ms };
+        node.ask(client, Request::Log { token, request: LogRequest::Append(append) });
+    }
+    node.publish(client, "q", 1, "kept");
+    node.run_after(100);
+    assert_eq!(appended(&mut node, client), [(2, None)]);
+    node.hold_up_disks(false);
+    node.run_after(20);
+    let heard = node.heard(client);
+    assert_eq!(confirmed(&heard), [1]);
+    let logs = heard.iter().filter(|event| matches!(event, Event::Log(..))).count();
+    assert_eq!(logs, 2);
+    assert_eq!(node.declare(client, "q"), (1, 0));
+    append(&mut node, client, 4, &batch("next", None), 100);
+    assert_eq!(appended(&mut node, client), [(4, Some(4))]);
+    node.assert_nothing_waits();
 }

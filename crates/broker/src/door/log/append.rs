@@ -1,13 +1,14 @@
 //! Appending batches as they came: checked here, stored untouched.
 
-use model::batch::LOG_APPEND_TIME;
+use model::batch::{LOG_APPEND_TIME, Producer};
 use model::topic::AppendBatch;
-use model::{ConnId, LogAnswer, LogRefusal};
+use model::{ConnId, LogAnswer, LogRefusal, QueueId};
 use recordbatch::Rules;
 use topology::TopicSettings;
 
 use crate::Broker;
-use crate::door::outgoing::{Turn, Waits};
+use crate::door::outgoing::{Appending, Turn};
+use crate::log_parcel::AppendAnswer;
 
 /// Bytes a compressed batch may become where its records must be looked at.
 const OPENED_BYTES_MAX: usize = 64 << 20;
@@ -22,10 +23,6 @@ impl Broker {
     }
 
     fn try_append(&mut self, conn: ConnId, token: u64, append: &AppendBatch<'_>) -> Result<(), LogRefusal> {
-        if let Some(reason) = self.alarm {
-            // The session's client is to try again: what is full may be emptied. Nothing was appended.
-            return Err(LogRefusal::Unavailable(reason.to_owned(), false));
-        }
         let vhost = self.vhost_of(conn);
         let partitions = &mut self.door.partitions;
         let partition = match append.id {
@@ -48,6 +45,7 @@ impl Broker {
             summary.flags |= LOG_APPEND_TIME;
             (summary.timestamp_min, summary.timestamp_max) = (now_ms, now_ms);
         }
+        self.check_free(conn, target.queue, summary.producer)?;
         let body = stamped.as_deref().unwrap_or(append.batch);
         let bytes = body.len();
         let Some(connection) = self.door.connections.get_mut(&conn) else { return Ok(()) };
@@ -56,17 +54,59 @@ impl Broker {
         connection.unconfirmed_bytes += bytes;
         self.counters.published += u64::from(summary.count);
         self.counters.published_bytes += bytes as u64;
-        let answer = append.required != 0;
-        let log_append_ms = log_append.then_some(now_ms);
-        let waits = Waits::Append { conn, token, bytes, answer, log_append_ms };
+        let patience_ms = u64::from(append.timeout_ms).min(self.settings.limits.park_ms_max);
+        let appending = Appending {
+            conn,
+            token,
+            bytes,
+            answer: append.required != 0,
+            log_append_ms: log_append.then_some(now_ms),
+            log: target.queue,
+            producer: summary.producer,
+            due_us: self.now.mono_us.saturating_add(patience_ms * 1000),
+        };
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
-        self.door.outgoing[*at].append_batch(turn, target.queue, &summary, body, waits);
+        self.door.outgoing[*at].append_batch(turn, &summary, body, appending);
         Ok(())
     }
 
+    /// Refuses a batch where nothing is taken now, and one that follows a batch refused for that. What is full may be
+    /// emptied, so the session's client is to try again.
+    fn check_free(
+        &mut self,
+        conn: ConnId,
+        log: QueueId,
+        producer: Option<Producer>,
+    ) -> Result<(), LogRefusal> {
+        let numbered = producer.filter(|producer| producer.base_sequence >= 0);
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return Ok(()) };
+        if let Some(reason) = self.alarm {
+            numbered.inspect(|producer| connection.refused_batches.note(log, producer));
+            return Err(LogRefusal::Unavailable(reason.to_owned(), false));
+        }
+        if numbered.is_some_and(|producer| connection.refused_batches.holds_back(log, &producer)) {
+            let text = "an earlier batch of this producer was not taken and must come first";
+            return Err(LogRefusal::Unavailable(text.to_owned(), false));
+        }
+        Ok(())
+    }
+
+    /// A batch waited for its group for too long. It will not be stored.
+    pub(crate) fn batch_not_taken(&mut self, appending: &Appending) {
+        let Appending { conn, token, bytes, log, producer, .. } = *appending;
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
+        if let Some(producer) = producer.filter(|producer| producer.base_sequence >= 0) {
+            connection.refused_batches.note(log, &producer);
+        }
+        self.counters.refusals += 1;
+        let text = "the partition's group takes nothing at the moment".to_owned();
+        self.answer_log(conn, token, LogAnswer::Appended(Err(LogRefusal::Unavailable(text, false))));
+    }
+
     /// An append was applied, or refused by the log's own rules.
-    pub(crate) fn batch_appended(&mut self, waits: Waits, outcome: Option<crate::log_parcel::AppendAnswer>) {
-        let Waits::Append { conn, token, bytes, answer, log_append_ms } = waits else { return };
+    pub(crate) fn batch_appended(&mut self, appending: &Appending, outcome: Option<AppendAnswer>) {
+        let Appending { conn, token, bytes, answer, log_append_ms, .. } = *appending;
         if let Some(connection) = self.door.connections.get_mut(&conn) {
             connection.unconfirmed_bytes = connection.unconfirmed_bytes.saturating_sub(bytes);
         }

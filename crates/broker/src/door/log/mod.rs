@@ -5,6 +5,7 @@ mod fetch;
 mod gather;
 mod groups;
 mod partitions;
+mod refused;
 mod topics;
 
 use model::{ConnId, Event, LogAnswer, LogRefusal, LogRequest};
@@ -12,6 +13,7 @@ use model::{ConnId, Event, LogAnswer, LogRefusal, LogRequest};
 use crate::Broker;
 pub(crate) use gather::{Gather, Part};
 pub(crate) use partitions::Partitions;
+pub(crate) use refused::RefusedBatches;
 pub(crate) use topics::PendingTopics;
 
 impl Broker {
