@@ -180,6 +180,9 @@ impl Broker {
         }
         self.send_snapshots();
         if !std::mem::replace(&mut self.booting, true) {
+            if self.host.metadata.is_some() && !self.topology.names_topics() {
+                self.propose_command(&Command::NameTopics(self.draw_topic_ids()), PendingChange::Nobody);
+            }
             self.propose_command(&Command::Boot(self.origin), PendingChange::Boot);
         }
         if self.booted {
@@ -189,6 +192,13 @@ impl Broker {
             let shard = self.settings.shard;
             self.notices.push_back(Notice::Note(format!("shard {shard} serves {queues} queues")));
         }
+    }
+
+    /// What topic ids of this cluster begin with: when it began, and some bits that chance gives. Another one on the
+    /// same disk has others, so that no client takes a new topic for an old one.
+    fn draw_topic_ids(&self) -> u64 {
+        let chance = Prng::new(self.settings.seed).draw() >> 44;
+        self.now.wall_ms << 20 | chance
     }
 
     fn leads_everything(&self) -> bool {

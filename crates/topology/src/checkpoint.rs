@@ -1,10 +1,11 @@
 //! The whole state as bytes, and back.
 //!
 //! ```text
-//!  0 format u16           2; 1 had neither kinds of queues nor topics and is still read
+//!  0 format u16           3; 2 had no start of topic ids, 1 neither kinds of queues nor topics; both are still read
 //!  2 version u64
 //! 10 next queue u64       18 next exchange u64       26 next binding u64
-//! 34 varint count of groups, per group: u32, varint count of replicas, per replica: node u16, shard u16
+//! 34 start of topic ids u64
+//! 42 varint count of groups, per group: u32, varint count of replicas, per replica: node u16, shard u16
 //!    varint count of virtual hosts, per host: name
 //!    varint count of exchanges, per exchange: id u64, vhost, name, kind u8,
 //!      flags (durable, auto-delete, internal, has home), home u64 if it has one, arguments
@@ -31,7 +32,7 @@ use crate::{
     Topology,
 };
 
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 
 /// A sink that keeps only a 64-bit FNV-1a hash of what is put in.
 struct Hash(u64);
@@ -48,7 +49,8 @@ impl Topology {
     /// Appends the whole state.
     pub fn encode<P: Put>(&self, out: &mut P) {
         out.put_u16_le(FORMAT);
-        for number in [self.version, self.next_queue, self.next_exchange, self.bindings.next] {
+        for number in [self.version, self.next_queue, self.next_exchange, self.bindings.next, self.topic_ids]
+        {
             out.put_u64_le(number);
         }
         out.put_varint(self.groups.len() as u64);
@@ -81,6 +83,7 @@ impl Topology {
         topology.next_queue = reader.u64_le()?;
         topology.next_exchange = reader.u64_le()?;
         topology.bindings.next = reader.u64_le()?;
+        topology.topic_ids = if format > 2 { reader.u64_le()? } else { 0 };
         topology.read_groups(reader)?;
         for _ in 0..reader.varint()? {
             let name = read_text(reader)?;
@@ -287,9 +290,9 @@ mod tests {
 
     #[test]
     fn example_bytes_decode() {
-        let mut bytes = vec![2, 0]; // format
-        for number in [5u64, 2, 2, 2] {
-            bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding
+        let mut bytes = vec![3, 0]; // format
+        for number in [5u64, 2, 2, 2, 7] {
+            bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding, topic ids
         }
         bytes.extend_from_slice(&[1, 3, 0, 0, 0, 1, 1, 0, 2, 0]); // group 3 on shard 2 of node 1
         bytes.extend_from_slice(&[1, 1, b'/']); // virtual host
@@ -303,15 +306,15 @@ mod tests {
         let mut targets = Vec::new();
         topology.route("/", "e", "k", &mut || None, &mut targets).expect("it is in the bytes");
         assert_eq!(targets, [queue.target()]);
-        assert_eq!((topology.version(), queue.group), (5, GroupId(3)));
+        assert_eq!((topology.version(), queue.group, topology.topic_ids), (5, GroupId(3), 7));
         assert_eq!(bytes_of(&topology), bytes);
     }
 
     #[test]
     fn example_bytes_with_a_topic_and_a_coordinator_decode() {
-        let mut bytes = vec![2, 0];
-        for number in [5u64, 3, 1, 1] {
-            bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding
+        let mut bytes = vec![3, 0];
+        for number in [5u64, 3, 1, 1, 0] {
+            bytes.extend_from_slice(&number.to_le_bytes()); // version, next queue, exchange, binding, topic ids
         }
         bytes.extend_from_slice(&[0, 1, 1, b'/', 0]); // no groups, a virtual host, no exchanges
         bytes.extend_from_slice(&[2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, b'/', 1, b't', 1, 0, 0, 0, 0b001, 0, 0]);
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_format_is_still_read() {
+    fn older_formats_are_still_read() {
         let mut bytes = vec![1, 0];
         for number in [1u64, 2, 1, 1] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -340,8 +343,26 @@ mod tests {
         let topology = Topology::decode(&bytes, &Limits::default()).expect("as it was");
         let queue = topology.queue("/", "q").expect("it is in the bytes");
         assert_eq!((queue.kind, queue.group), (QueueKind::Queue, GroupId(3)));
-        bytes[0] = 3;
+        bytes[0] = 4;
         assert!(Topology::decode(&bytes, &Limits::default()).is_err(), "newer than known");
+    }
+
+    #[test]
+    fn a_checkpoint_without_a_start_of_topic_ids_keeps_the_ids_it_has() {
+        let mut bytes = vec![2, 0];
+        for number in [5u64, 2, 1, 1] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&[0, 1, 1, b'/', 0]);
+        bytes.extend_from_slice(&[1, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, b'/', 1, b't', 1, 0, 0, 0, 0b001, 0, 0]);
+        bytes.extend_from_slice(&[0, 1]);
+        bytes.extend_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[1, b'/', 1, b't', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut topology = Topology::decode(&bytes, &Limits::default()).expect("as it was");
+        assert!(!topology.names_topics());
+        topology.apply_command(Command::NameTopics(8));
+        assert_eq!(topology.topic("/", "t").map(|topic| topic.id.0), Some(9));
+        assert!(topology.names_topics());
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //!   9 delete topic    vhost text, id u128
 //!  10 alter topic     vhost text, name text, varint count, per configuration: name text, flags (has value), value text
 //!  11 coordinators    groups
+//!  12 name topics     u64
 //!
 //! groups     varint count, per group: u32
 //! owner      u8 0, or u8 1, origin u64, connection u64
@@ -120,6 +121,9 @@ pub enum Command {
         /// Where each one goes.
         groups: Vec<GroupId>,
     },
+    /// What the ids of new topics begin with, drawn when the cluster began so that they differ from those of another
+    /// cluster; changes nothing once it is chosen, and 0 is no choice.
+    NameTopics(u64),
 }
 
 impl Command {
@@ -175,6 +179,10 @@ impl Command {
                 out.put_u8(11);
                 put_groups(out, groups);
             }
+            Command::NameTopics(first) => {
+                out.put_u8(12);
+                out.put_u64_le(*first);
+            }
         }
     }
 
@@ -217,6 +225,7 @@ fn read_command(reader: &mut Reader<'_>) -> Result<Command, Halt> {
         9 => read_delete(reader)?,
         10 => read_alter(reader)?,
         11 => Command::CreateCoordinators { groups: read_groups(reader)? },
+        12 => Command::NameTopics(reader.u64_le().map_err(Damaged::from)?),
         kind => return Err(Halt(format!("a metadata command is of kind {kind}, which is not known here"))),
     })
 }
@@ -488,6 +497,7 @@ pub(crate) mod tests {
             1 => any::<u32>().prop_map(Command::CreateGroups),
             1 => (any::<u32>(), proptest::collection::vec(replica, 0..4))
                 .prop_map(|(group, replicas)| Command::PlaceGroup(GroupId(group), replicas)),
+            1 => any::<u64>().prop_map(Command::NameTopics),
             1 => any::<u64>().prop_map(|queue| Command::UnusedAutoDelete(QueueId(queue))),
         ]
     }

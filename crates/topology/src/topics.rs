@@ -18,8 +18,9 @@ use crate::{
     Target, Topology,
 };
 
-/// The upper half of every topic id, which keeps it from being zero; the lower one is the id of the first partition.
-const TOPIC_IDS: u128 = 0x5761_7973_7461_7469;
+/// The upper half of topic ids where none was chosen, which keeps them from being zero; the lower one is the id of the
+/// first partition.
+const TOPIC_IDS: u64 = 0x5761_7973_7461_7469;
 
 /// Partitions of one topic: one command creates them all.
 const PARTITIONS_MAX: u32 = 4096;
@@ -27,7 +28,8 @@ const PARTITIONS_MAX: u32 = 4096;
 /// A topic.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicRecord {
-    /// Never reused, so it tells a topic from a later one of the same name; never zero.
+    /// Never reused, not even by a cluster that begins anew, so it tells a topic from a later one of the same name;
+    /// never zero.
     pub id: TopicId,
     /// Its virtual host.
     pub vhost: String,
@@ -43,13 +45,15 @@ pub struct TopicRecord {
 
 impl TopicRecord {
     pub(crate) fn new(
+        topic_ids: u64,
         vhost: &str,
         name: &str,
         partitions: Vec<QueueId>,
         configs: BTreeMap<String, String>,
     ) -> TopicRecord {
         let first = partitions.first().expect("a topic has a partition");
-        let id = TopicId(TOPIC_IDS << 64 | u128::from(first.0));
+        let upper = if topic_ids == 0 { TOPIC_IDS } else { topic_ids };
+        let id = TopicId(u128::from(upper) << 64 | u128::from(first.0));
         let arguments = Arguments::default();
         TopicRecord { id, vhost: vhost.into(), name: name.into(), partitions, configs, arguments }
     }
@@ -107,6 +111,19 @@ impl Topology {
     /// The topic of this id, whatever its virtual host.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&TopicRecord> {
         self.topics.get(&id).filter(|topic| is_topic_name(&topic.name))
+    }
+
+    /// Whether it was chosen what topic ids begin with.
+    pub fn names_topics(&self) -> bool {
+        self.topic_ids != 0
+    }
+
+    pub(crate) fn name_topics(&mut self, first: u64) -> Answer {
+        if self.topic_ids == 0 && first != 0 {
+            self.topic_ids = first;
+            self.version += 1;
+        }
+        Answer::Done
     }
 
     /// The topic as a request names it.
@@ -243,7 +260,7 @@ impl Topology {
         let names = partition_names(&name, 0, count);
         let queues: Vec<_> = names.zip(groups).map(|(name, at)| self.add_stream(vhost, name, *at)).collect();
         let partitions = queues.iter().map(|queue| queue.id).collect();
-        let topic = TopicRecord::new(vhost, &name, partitions, configs.into_iter().collect());
+        let topic = TopicRecord::new(self.topic_ids, vhost, &name, partitions, configs.into_iter().collect());
         if count > 1 {
             self.add_super_stream(&topic);
         }
@@ -333,7 +350,7 @@ impl Topology {
     /// A stream that an AMQP client declared becomes a topic of one partition.
     pub(crate) fn add_stream_topic(&mut self, queue: &QueueRecord) {
         let configs = configs_of(&queue.arguments);
-        self.add_topic(TopicRecord::new(&queue.vhost, &queue.name, vec![queue.id], configs));
+        self.add_topic(TopicRecord::new(self.topic_ids, &queue.vhost, &queue.name, vec![queue.id], configs));
     }
 
     /// Refuses more partitions than can be, or not more than there are; returns how many are missing.

@@ -103,6 +103,8 @@ pub struct Topology {
     pub(crate) version: u64,
     pub(crate) next_queue: u64,
     pub(crate) next_exchange: u64,
+    /// The upper half of the ids of new topics; 0 until it is chosen.
+    pub(crate) topic_ids: u64,
     pub(crate) groups: BTreeMap<GroupId, Vec<Replica>>,
     pub(crate) vhosts: BTreeMap<String, Vhost>,
     pub(crate) queues: BTreeMap<QueueId, QueueRecord>,
@@ -158,6 +160,7 @@ impl Topology {
             version: 0,
             next_queue: 1,
             next_exchange: 1,
+            topic_ids: 0,
             groups: BTreeMap::new(),
             vhosts: BTreeMap::new(),
             queues: BTreeMap::new(),
@@ -189,6 +192,7 @@ impl Topology {
             Command::CreateGroups(count) => self.create_groups(count),
             Command::PlaceGroup(group, replicas) => self.place_group(group, replicas),
             Command::UnusedAutoDelete(queue) => Ok(self.unused_auto_delete(queue)),
+            Command::NameTopics(first) => Ok(self.name_topics(first)),
             of_topics => return self.change_topics(of_topics).unwrap_or_else(Answer::LogRefused),
         };
         answer.unwrap_or_else(Answer::Refused)

@@ -92,6 +92,14 @@ impl Node {
         self.boot();
     }
 
+    /// As [`Node::restart`], on empty disks.
+    pub(super) fn wipe(&mut self) {
+        self.disks.iter_mut().for_each(|disk| *disk = MemoryDisk::default());
+        self.mail.clear();
+        self.events.clear();
+        self.boot();
+    }
+
     pub(super) fn hold_up_disks(&mut self, held_up: bool) {
         self.disks.iter_mut().for_each(|disk| disk.held_up = held_up);
     }

@@ -1,6 +1,6 @@
 //! What is left after the power has failed.
 
-use model::{Event, Outcome, Request};
+use model::{Arguments, Change, Event, Outcome, QueueDeclaration, Request, Value};
 
 use super::node::{LANE, Node, bodies, confirmed, delivered};
 
@@ -102,4 +102,29 @@ fn what_is_left_of_old_messages_moves_out_of_the_ring_and_is_still_delivered() {
     let heard = node.heard(client);
     let expected: Vec<String> = (1..=40).map(|n| body(n * 20)).collect();
     assert_eq!(bodies(&heard), expected);
+}
+
+#[test]
+fn topic_ids_stay_over_restarts_and_differ_from_those_of_another_start() {
+    let id = |node: &Node, name: &str| node.brokers[0].topology.topic("/", name).expect("it exists").id;
+    let create = |node: &mut Node, name: &str| {
+        let client = node.connect(0);
+        let kind = Arguments(vec![("x-queue-type".into(), Value::text("stream"))]);
+        let declaration = QueueDeclaration { arguments: kind, ..Node::declaration(name) };
+        node.ask_change(client, Change::DeclareQueue(declaration));
+        node.run();
+    };
+    let mut node = Node::start(2, 2);
+    create(&mut node, "t");
+    let before = id(&node, "t");
+    node.run_after(1000);
+    node.restart();
+    assert_eq!(id(&node, "t"), before);
+    create(&mut node, "u");
+    assert_eq!(id(&node, "u").0 >> 64, before.0 >> 64, "of the same cluster");
+    // All disks are replaced: the same topics are others.
+    node.wipe();
+    create(&mut node, "t");
+    assert_ne!(id(&node, "t").0 >> 64, before.0 >> 64);
+    assert_eq!(id(&node, "t").0 as u64, before.0 as u64, "but for when it began");
 }

@@ -409,3 +409,22 @@ fn a_copy_has_the_same_topics() {
     assert_eq!(delete_topic(&mut copy, "t"), delete_topic(&mut topology, "t"));
     assert_eq!(copy.hash(), topology.hash());
 }
+
+#[test]
+fn topic_ids_begin_with_what_was_chosen_first() {
+    let mut topology = fresh();
+    create(&mut topology, declaration("before", 1));
+    let upper = |topology: &Topology, name: &str| topology.topic("/", name).expect("it exists").id.0 >> 64;
+    assert_ne!(upper(&topology, "before"), 0);
+    for (chosen, name) in [(0, "zero"), (77, "first"), (88, "second")] {
+        assert_eq!(apply(&mut topology, Command::NameTopics(chosen)), Answer::Done);
+        created(create(&mut topology, declaration(name, 2)));
+    }
+    assert_eq!(upper(&topology, "zero"), upper(&topology, "before"));
+    assert_eq!((upper(&topology, "first"), upper(&topology, "second")), (77, 77));
+    let mut bytes = Vec::new();
+    topology.encode(&mut bytes);
+    let mut copy = Topology::decode(&bytes, &Limits::default()).expect("it was just written");
+    create(&mut copy, declaration("later", 1));
+    assert_eq!(upper(&copy, "later"), 77);
+}
