@@ -238,6 +238,24 @@ def test_sessions(wire, topic):
     assert (error, other) == (raw.NONE, 0) and values(found[one, 0][2]) == [(0, b"unseen")]
 
 
+def test_several_sessions_of_one_connection(wire, topic):
+    """Each has its own partitions and numbers, and ends by itself."""
+    one, two = topic(), topic()
+    first, second = (session_fetch(wire, 0, 0, [(name, 0)])[1] for name in (one, two))
+    assert 0 not in (first, second) and first != second
+    wire.produce(one, batch([b"new"]))
+    assert session_fetch(wire, second, 1) == (raw.NONE, second, {})
+    error, _, found = session_fetch(wire, first, 1)
+    assert error == raw.NONE and set(found) == {(one, 0)}
+    error, third, found = session_fetch(wire, first, 0, [(two, 0)])  # Ends the first and begins another.
+    assert error == raw.NONE and third not in (0, first) and set(found) == {(two, 0)}
+    assert session_fetch(wire, first, 2)[0] == raw.SESSION_UNKNOWN
+    assert session_fetch(wire, second, 2) == (raw.NONE, second, {})
+    assert session_fetch(wire, second, -1)[0] == raw.NONE
+    assert session_fetch(wire, second, 3)[0] == raw.SESSION_UNKNOWN
+    assert session_fetch(wire, third, 1) == (raw.NONE, third, {})
+
+
 def test_sequences(wire, topic):
     """A repeat is answered and not stored, a gap is refused, each of the last five batches is remembered."""
     name, (pid, epoch) = topic(), wire.init_producer()

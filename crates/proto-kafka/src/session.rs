@@ -36,7 +36,7 @@ use base::{Now, Prng, SendBuffer};
 use model::{Limits, LogRequest, Request};
 
 use clock::Clock;
-use fetch_session::FetchSession;
+use fetch_session::FetchSessions;
 use inbound::Turn;
 use login::Login;
 use long::{Long, Place};
@@ -112,7 +112,7 @@ pub struct Session {
     /// A frame that is taken in as it comes, and whose batch was handed over last.
     long: Option<Long>,
     handing: Option<Place>,
-    fetching: Option<FetchSession>,
+    fetching: FetchSessions,
     /// A whole frame waits until less is under way.
     is_stuck: bool,
     prng: Prng,
@@ -142,7 +142,7 @@ impl Session {
             appending: None,
             long: None,
             handing: None,
-            fetching: None,
+            fetching: FetchSessions::default(),
             is_stuck: false,
             prng: Prng::new(seed),
             clock: Clock::new(now, limits.handshake_ms),

@@ -21,7 +21,7 @@ impl Session {
         self.stage = Stage::Ended;
         self.queue.clear();
         (self.appending, self.long) = (None, None);
-        self.fetching = None;
+        self.fetching.clear();
     }
 
     /// Nothing more is read; what was asked before is still answered.

@@ -90,28 +90,38 @@ impl Session {
         let failed = |code| (Plan { asked: Vec::new(), session: 0, partial: false, code }, Vec::new());
         let form = claim.form();
         if form == Form::Continue {
-            let Some(session) = &mut self.fetching else { return failed(map::FETCH_SESSION_ID_NOT_FOUND) };
-            if let Err(code) = session.accept(claim, by_id) {
-                return failed(code);
-            }
+            let session = match self.fetching.continued(claim, by_id) {
+                Ok(session) => session,
+                Err(code) => return failed(code),
+            };
             session.update(wanted, forgotten);
             if session.len() > crate::wire::decoder::ITEMS_MAX {
-                self.fetching = None;
+                self.fetching.end(claim.id);
                 return failed(map::FETCH_SESSION_ID_NOT_FOUND);
             }
             let (asked, wanted) = session.wanted().unzip();
-            return (Plan { asked, session: session.id, partial: true, code: map::NONE }, wanted);
+            let plan = Plan { asked, session: session.id, partial: true, code: map::NONE };
+            self.fetching.bound();
+            return (plan, wanted);
         }
-        if self.fetching.as_ref().is_some_and(|session| form == Form::Begin || session.id == claim.id) {
-            self.fetching = None;
-        }
+        // Both a new session and none end the one that is named.
+        self.fetching.end(claim.id);
         let mut session = 0;
         if form == Form::Begin && !wanted.is_empty() {
-            session = 1 + self.prng.below(i32::MAX as u64 - 1) as i32;
-            self.fetching = Some(FetchSession::begin(session, by_id, wanted.clone()));
+            session = self.draw_session_id();
+            self.fetching.add(FetchSession::begin(session, by_id, wanted.clone()));
         }
         let (asked, wanted) = wanted.into_iter().unzip();
         (Plan { asked, session, partial: false, code: map::NONE }, wanted)
+    }
+
+    fn draw_session_id(&mut self) -> i32 {
+        loop {
+            let id = 1 + self.prng.below(i32::MAX as u64 - 1) as i32;
+            if self.fetching.find(id).is_none() {
+                return id;
+            }
+        }
     }
 
     /// Writes the response.
@@ -129,7 +139,7 @@ impl Session {
                 parts.push((&key.0, part));
             }
         }
-        if let Some(session) = self.fetching.as_mut().filter(|session| session.id == plan.session) {
+        if let Some(session) = self.fetching.find(plan.session) {
             let served = plan.asked.iter().zip(found).filter(|(_, found)| has_batches(found));
             session.put_behind(served.map(|(key, _)| key));
         }
@@ -144,9 +154,7 @@ impl Session {
 
     /// Whether the response names the partition.
     fn tells(&mut self, plan: &Plan, key: &Key, found: &Result<Fetched, LogRefusal>, code: Code) -> bool {
-        let Some(session) = self.fetching.as_mut().filter(|session| session.id == plan.session) else {
-            return true;
-        };
+        let Some(session) = self.fetching.find(plan.session) else { return true };
         let bounds = found.as_ref().ok().filter(|_| code == map::NONE);
         let bounds = bounds.map(|found| (found.start, found.end));
         session.is_news(key, bounds, has_batches(found)) || !plan.partial

@@ -1,7 +1,8 @@
-//! A fetch session: the client names its partitions once, then only what changed, and is told only what changed.
+//! Fetch sessions: the client names its partitions once, then only what changed, and is told only what changed.
 //!
 //! In: the partitions a request names and forgets. Out: what is to be read now, and what of it is worth telling.
-//! Never: more than one session per connection; a client with an older one is told so and begins anew.
+//! Never: more sessions or partitions of a connection than its bounds; the session that was used longest ago goes, and
+//! its client is told so and begins anew. Sessions end with their connection.
 
 use std::collections::VecDeque;
 
@@ -9,6 +10,7 @@ use base::{Map, Set, map, set};
 
 use super::reply::Topic;
 use crate::map::{self as codes, Code};
+use crate::wire::decoder::ITEMS_MAX;
 
 /// One partition of a topic.
 pub(super) type Key = (Topic, i32);
@@ -58,6 +60,56 @@ impl Claim {
     }
 }
 
+/// Sessions of one connection.
+pub(super) const SESSIONS_MAX: usize = 16;
+
+/// All sessions of a connection, the one used longest ago first.
+#[derive(Debug, Default)]
+pub(super) struct FetchSessions {
+    all: VecDeque<FetchSession>,
+}
+
+impl FetchSessions {
+    /// The session of this id.
+    pub(super) fn find(&mut self, id: i32) -> Option<&mut FetchSession> {
+        self.all.iter_mut().find(|session| session.id == id)
+    }
+
+    /// The session a claim continues, which counts on.
+    pub(super) fn continued(&mut self, claim: Claim, by_id: bool) -> Result<&mut FetchSession, Code> {
+        let at = self.all.iter().position(|session| session.id == claim.id);
+        let at = at.ok_or(codes::FETCH_SESSION_ID_NOT_FOUND)?;
+        self.all[at].accept(claim, by_id)?;
+        let session = self.all.remove(at).expect("it was just found");
+        self.all.push_back(session);
+        Ok(self.all.back_mut().expect("it was just put there"))
+    }
+
+    /// Adds a session; others go where there would be too many, or too many partitions in all.
+    pub(super) fn add(&mut self, session: FetchSession) {
+        self.all.push_back(session);
+        self.bound();
+    }
+
+    /// Ends sessions, the one used longest ago first and the newest never, until the bounds hold.
+    pub(super) fn bound(&mut self) {
+        let partitions = |all: &VecDeque<FetchSession>| all.iter().map(FetchSession::len).sum::<usize>();
+        while self.all.len() > 1 && (self.all.len() > SESSIONS_MAX || partitions(&self.all) > ITEMS_MAX) {
+            self.all.pop_front();
+        }
+    }
+
+    /// Ends the session of this id.
+    pub(super) fn end(&mut self, id: i32) {
+        self.all.retain(|session| session.id != id);
+    }
+
+    /// Ends all of them.
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+}
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct FetchSession {
@@ -80,9 +132,8 @@ impl FetchSession {
     }
 
     /// Whether a claim continues this session; counts on if so.
-    pub(super) fn accept(&mut self, claim: Claim, by_id: bool) -> Result<(), Code> {
+    fn accept(&mut self, claim: Claim, by_id: bool) -> Result<(), Code> {
         match claim {
-            _ if claim.id != self.id => Err(codes::FETCH_SESSION_ID_NOT_FOUND),
             _ if claim.epoch != self.epoch => Err(codes::INVALID_FETCH_SESSION_EPOCH),
             _ if by_id != self.by_id => Err(codes::FETCH_SESSION_TOPIC_ID_ERROR),
             _ => {
@@ -166,7 +217,6 @@ mod tests {
     #[test]
     fn only_the_next_number_continues_a_session() {
         let mut session = session();
-        assert_eq!(session.accept(Claim { id: 8, epoch: 1 }, false), Err(70));
         assert_eq!(session.accept(Claim { id: 7, epoch: 2 }, false), Err(71));
         assert_eq!(session.accept(Claim { id: 7, epoch: 1 }, true), Err(106));
         assert_eq!(session.accept(Claim { id: 7, epoch: 1 }, false), Ok(()));
@@ -174,6 +224,37 @@ mod tests {
         session.epoch = i32::MAX;
         assert_eq!(session.accept(Claim { id: 7, epoch: i32::MAX }, false), Ok(()));
         assert_eq!(session.accept(Claim { id: 7, epoch: 1 }, false), Ok(()), "the number turns over to 1");
+    }
+
+    #[test]
+    fn several_sessions_go_on_beside_each_other_and_the_stalest_makes_room() {
+        let mut sessions = FetchSessions::default();
+        let begin = |id| FetchSession::begin(id, false, vec![(key("a"), wanted(0))]);
+        (1..=SESSIONS_MAX as i32).for_each(|id| sessions.add(begin(id)));
+        let code =
+            |sessions: &mut FetchSessions, id, epoch| sessions.continued(Claim { id, epoch }, false).err();
+        assert_eq!(code(&mut sessions, 1, 1), None);
+        assert_eq!(code(&mut sessions, 2, 7), Some(71), "it stays where it is");
+        assert_eq!(code(&mut sessions, 99, 1), Some(70));
+        sessions.add(begin(99));
+        assert_eq!(code(&mut sessions, 2, 1), Some(70), "the one used longest ago went");
+        assert_eq!((code(&mut sessions, 1, 2), code(&mut sessions, 3, 1)), (None, None));
+        sessions.end(3);
+        assert_eq!(code(&mut sessions, 3, 2), Some(70));
+    }
+
+    #[test]
+    fn sessions_have_a_bounded_number_of_partitions_together() {
+        let mut sessions = FetchSessions::default();
+        let half = |id| {
+            let all = (0..ITEMS_MAX as i32 / 2).map(|at| ((Topic::Id(1), at), wanted(0))).collect();
+            FetchSession::begin(id, true, all)
+        };
+        sessions.add(half(1));
+        sessions.add(half(2));
+        assert!(sessions.find(1).is_some() && sessions.find(2).is_some());
+        sessions.add(half(3));
+        assert!(sessions.find(1).is_none() && sessions.find(2).is_some() && sessions.find(3).is_some());
     }
 
     #[test]
