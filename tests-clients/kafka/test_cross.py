@@ -251,7 +251,7 @@ def test_several_partitions_are_a_super_stream(server, amqp, topic, group):
 
 def test_kafka_records_come_home(server, amqp, topic, group):
     """Kafka to AMQP, published again as it came, to Kafka: key, value, headers and time are the same."""
-    prng, first, second = random.Random(3), topic(retention_ms=-1), topic(retention_ms=-1)
+    prng, first, second = random.Random(3), topic(retention_ms=-1, message_timestamp_after_max_ms=(1 << 63) - 1), topic(retention_ms=-1)
     sent = [random_record(prng) for _ in range(200)]
     clients.send(server, first, sent, linger_ms=20, compression_type="lz4")
     amqp.confirm_delivery()

@@ -1,6 +1,6 @@
 //! Figures for metrics and health checks.
 
-use model::{QueueStatus, Status};
+use model::{CommittedStatus, PartitionStatus, QueueStatus, Status};
 use topology::QueueKind;
 
 use crate::Broker;
@@ -15,6 +15,8 @@ impl Broker {
             counters: self.counters(),
             gauges: self.gauges(),
             queues: self.queue_figures(),
+            partitions: self.partition_status(),
+            committed: self.committed_status(),
         }
     }
 
@@ -98,6 +100,41 @@ impl Broker {
             }
         }
         figures
+    }
+}
+
+/// Committed offsets told of one shard: figures are for people, who read no more.
+const COMMITTED_MAX: usize = 10_000;
+
+impl Broker {
+    fn partition_status(&self) -> Vec<PartitionStatus> {
+        let logs = self.host.groups.iter().flat_map(|group| group.machine.logs());
+        let status = |(log, state): (model::QueueId, &queue::LogState)| {
+            let (topic, partition) = self.topology.topic_of(log)?;
+            Some(PartitionStatus {
+                vhost: topic.vhost.clone(),
+                topic: topic.name.clone(),
+                partition,
+                start: state.start(),
+                end: state.end(),
+                bytes: state.bytes(),
+                consumers: self.host.logs.followers.count(log) as u64,
+            })
+        };
+        logs.filter_map(status).collect()
+    }
+
+    fn committed_status(&self) -> Vec<CommittedStatus> {
+        let coordinators = self.host.groups.iter().flat_map(|group| group.machine.coordinators());
+        let groups = coordinators.flat_map(|(_, coordinator)| coordinator.groups());
+        let offsets = groups
+            .flat_map(|(name, group)| group.offsets().map(move |(log, committed)| (name, log, committed)));
+        let status = |(group, log, committed): (&str, model::QueueId, &queue::Committed)| {
+            let (topic, partition) = self.topology.topic_of(log)?;
+            let (vhost, topic) = (topic.vhost.clone(), topic.name.clone());
+            Some(CommittedStatus { group: group.into(), vhost, topic, partition, offset: committed.offset })
+        };
+        offsets.filter_map(status).take(COMMITTED_MAX).collect()
     }
 }
 

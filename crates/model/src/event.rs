@@ -109,6 +109,37 @@ pub struct Status {
     pub gauges: Vec<(&'static str, f64)>,
     /// Per queue: name, ready, unsettled in flight, consumers, published, settled, delivered.
     pub queues: Vec<QueueStatus>,
+    /// Per partition that this shard hosts.
+    pub partitions: Vec<PartitionStatus>,
+    /// Offsets that consumer groups committed to this shard, for partitions anywhere.
+    pub committed: Vec<CommittedStatus>,
+}
+
+/// One partition's figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PartitionStatus {
+    pub vhost: String,
+    pub topic: String,
+    pub partition: u32,
+    /// The first offset there is.
+    pub start: u64,
+    /// The offset behind the last.
+    pub end: u64,
+    pub bytes: u64,
+    /// Consumers of the stream; readers by offset are not known by number.
+    pub consumers: u64,
+}
+
+/// How far a consumer group has come in one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CommittedStatus {
+    pub group: String,
+    pub vhost: String,
+    pub topic: String,
+    pub partition: u32,
+    pub offset: u64,
 }
 
 /// One queue's figures.

@@ -17,7 +17,8 @@ impl Broker {
         };
         let group = &mut self.host.groups[at];
         if let (Question::Count, Some(log)) = (&asked.question, group.machine.log(asked.queue)) {
-            let answer = Answer::Counted { ready: log.records(), held: 0, consumers: 0 };
+            let consumers = self.host.logs.followers.count(asked.queue) as u32;
+            let answer = Answer::Counted { ready: log.records(), held: 0, consumers };
             return self.reply(asked.from, asked.ticket, answer);
         }
         // A queue of the topology that the group does not know is being configured by this shard.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use model::{QueueStatus, Status};
+use model::{PartitionStatus, QueueStatus, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -11,6 +11,10 @@ use prometheus_client::registry::Registry;
 
 /// What the text is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Partitions told, by name, and likewise offsets of consumer groups: every one is a time series of its own.
+const PARTITIONS_MAX: usize = 1000;
+const LAGS_MAX: usize = 1000;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -45,6 +49,7 @@ pub fn encode(ready: bool, statuses: &[Option<Status>]) -> Result<String, fmt::E
             figures.add_shard(shard, status);
         }
     }
+    figures.add_partitions(statuses);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(figures));
     let mut text = String::new();
@@ -84,6 +89,54 @@ impl Figures {
         }
     }
 
+    /// Partitions and how far consumer groups are behind them, which may be known to different shards.
+    fn add_partitions(&mut self, statuses: &[Option<Status>]) {
+        let mut ends = BTreeMap::new();
+        let mut lags = BTreeMap::new();
+        for status in statuses.iter().flatten() {
+            let place = |of: &PartitionStatus| (of.vhost.clone(), of.topic.clone(), of.partition);
+            ends.extend(status.partitions.iter().map(|of| (place(of), of)));
+            lags.extend(status.committed.iter().map(|of| {
+                let place = (of.vhost.clone(), of.topic.clone(), of.partition);
+                ((of.group.clone(), place), of.offset)
+            }));
+        }
+        for ((vhost, topic, partition), of) in ends.iter().take(PARTITIONS_MAX) {
+            let labels = || place_labels(vhost, topic, *partition);
+            for (name, help, value) in [
+                ("waystation_partition_log_start", "The first offset there is", of.start),
+                ("waystation_partition_log_end", "The offset behind the last record", of.end),
+                ("waystation_partition_bytes", "Bytes of the partition's batches", of.bytes),
+                ("waystation_partition_consumers", "AMQP consumers of the stream", of.consumers),
+            ] {
+                self.gauge(name, help, labels(), value as f64);
+            }
+        }
+        let known = lags.iter().filter_map(|(at, offset)| Some((at, *offset, ends.get(&at.1)?.end)));
+        let mut lags_shown = 0;
+        for ((group, (vhost, topic, partition)), offset, end) in known.take(LAGS_MAX) {
+            let mut labels = vec![("group", group.clone())];
+            labels.extend(place_labels(vhost, topic, *partition));
+            let help = "Offsets between what a consumer group committed and the end of the partition";
+            self.gauge("waystation_group_lag", help, labels, end.saturating_sub(offset) as f64);
+            lags_shown += 1;
+        }
+        for (name, help, count) in [
+            (
+                "waystation_partitions_not_shown",
+                "Partitions beyond those with figures of their own",
+                ends.len().saturating_sub(PARTITIONS_MAX),
+            ),
+            (
+                "waystation_group_lags_not_shown",
+                "Committed offsets beyond those with a lag here, or of partitions without figures",
+                lags.len() - lags_shown,
+            ),
+        ] {
+            self.gauge(name, help, Vec::new(), count as f64);
+        }
+    }
+
     fn counter(&mut self, name: &str, help: &str, labels: Labels, value: u64) {
         // The encoder adds the ending that the format demands.
         let name = name.strip_suffix("_total").unwrap_or(name);
@@ -93,6 +146,10 @@ impl Figures {
     fn gauge(&mut self, name: &str, help: &str, labels: Labels, value: f64) {
         add(&mut self.gauges, name, help, labels, value);
     }
+}
+
+fn place_labels(vhost: &str, topic: &str, partition: u32) -> Labels {
+    vec![("vhost", vhost.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())]
 }
 
 fn add<T>(families: &mut BTreeMap<String, Family<T>>, name: &str, help: &str, labels: Labels, value: T) {
@@ -147,6 +204,8 @@ fn resident_bytes() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use model::CommittedStatus;
+
     use super::*;
 
     #[test]
@@ -182,5 +241,52 @@ mod tests {
             text.contains("process_cpu_seconds_total ") && text.contains("process_resident_memory_bytes ")
         );
         assert_eq!(text.matches("# TYPE waystation_confirmed counter").count(), 1);
+    }
+
+    fn partition(topic: &str, partition: u32, start: u64, end: u64) -> PartitionStatus {
+        let (vhost, topic) = ("/".to_owned(), topic.to_owned());
+        PartitionStatus { vhost, topic, partition, start, end, bytes: 10 * (end - start), consumers: 1 }
+    }
+
+    fn committed(group: &str, topic: &str, partition: u32, offset: u64) -> CommittedStatus {
+        CommittedStatus { group: group.into(), vhost: "/".into(), topic: topic.into(), partition, offset }
+    }
+
+    #[test]
+    fn lag_is_told_of_groups_and_partitions_of_different_shards() {
+        let partitions = vec![partition("t", 0, 3, 10), partition("t", 1, 0, 4)];
+        let one = Status { partitions, ..Status::default() };
+        let all = [("g", 0, 7), ("g", 1, 5), ("h", 0, 10)];
+        let mut offsets: Vec<_> = all.map(|(group, at, offset)| committed(group, "t", at, offset)).into();
+        offsets.push(committed("g", "gone", 0, 1));
+        let other = Status { committed: offsets, ..Status::default() };
+        let text = encode(true, &[Some(one), Some(other)]).expect("encoded");
+        for line in [
+            "waystation_partition_log_start{vhost=\"/\",topic=\"t\",partition=\"0\"} 3.0",
+            "waystation_partition_log_end{vhost=\"/\",topic=\"t\",partition=\"1\"} 4.0",
+            "waystation_partition_bytes{vhost=\"/\",topic=\"t\",partition=\"0\"} 70.0",
+            "waystation_partition_consumers{vhost=\"/\",topic=\"t\",partition=\"0\"} 1.0",
+            "waystation_group_lag{group=\"g\",vhost=\"/\",topic=\"t\",partition=\"0\"} 3.0",
+            "waystation_group_lag{group=\"g\",vhost=\"/\",topic=\"t\",partition=\"1\"} 0.0",
+            "waystation_group_lag{group=\"h\",vhost=\"/\",topic=\"t\",partition=\"0\"} 0.0",
+            "waystation_partitions_not_shown 0.0",
+            "waystation_group_lags_not_shown 1.0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_bounded_number_of_partitions_has_figures_of_its_own() {
+        let many = 0..PARTITIONS_MAX as u32 + 7;
+        let partitions = many.clone().map(|number| partition("t", number, 0, 1)).collect();
+        let offsets = many.map(|number| committed("g", "t", number, 1)).collect();
+        let status = Status { partitions, committed: offsets, ..Status::default() };
+        let text = encode(true, &[Some(status)]).expect("encoded");
+        let count = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+        assert_eq!(count("waystation_partition_log_end"), PARTITIONS_MAX);
+        assert_eq!(count("waystation_group_lag"), LAGS_MAX);
+        assert!(text.contains("waystation_partitions_not_shown 7.0\n"));
+        assert!(text.contains("waystation_group_lags_not_shown 7.0\n"));
     }
 }

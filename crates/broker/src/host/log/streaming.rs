@@ -112,6 +112,11 @@ impl Followers {
         !self.loading.is_empty()
     }
 
+    /// How many consumers a log has.
+    pub(crate) fn count(&self, log: QueueId) -> usize {
+        self.by_log.range(all_of(log)).count()
+    }
+
     /// More may be handed to a consumer.
     pub(crate) fn grant(&mut self, key: ConsumerKey, messages: u32, bytes: u32) {
         let Some(follower) = self.by_key.get_mut(&key) else { return };
