@@ -16,7 +16,7 @@ mod time;
 pub use block::{Block, BlockBuilder, PAGE, Pool};
 pub use bytes_in::{Reader, Short};
 pub use bytes_out::Put;
-pub use checksum::{crc32c, crc32c_seeded};
+pub use checksum::{crc32c, crc32c_joined, crc32c_seeded};
 pub use map::{Map, Set, map, set};
 pub use planted::{Bug, planted};
 pub use prng::Prng;

@@ -10,8 +10,9 @@
 //! names, and is tried again later.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use base::{Block, Bug, PAGE, planted};
+use base::{Block, Bug, PAGE, crc32c, planted};
 use model::{GroupId, Index, QueueId};
 
 use crate::disk::DiskOp;
@@ -59,6 +60,45 @@ pub struct PiecePlan {
     pub length: u32,
 }
 
+/// Bytes of an entry that may be needed for long, with what they must be: an entry of which all of these are known
+/// can be adopted unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotedPiece {
+    /// The bytes.
+    pub piece: PiecePlan,
+    /// Their checksum, CRC-32C.
+    pub crc: u32,
+}
+
+/// What is known of an entry that is shown to its owner.
+#[derive(Debug)]
+enum Shown {
+    Read(Block),
+    Noted(Arc<[NotedPiece]>),
+}
+
+impl Shown {
+    /// Whether a piece can be taken from it.
+    fn has(&self, piece: &PiecePlan) -> bool {
+        match self {
+            Shown::Read(entry) => {
+                piece.length > 0 && piece.start as usize + piece.length as usize <= entry.len()
+            }
+            Shown::Noted(noted) => noted.iter().any(|noted| noted.piece == *piece),
+        }
+    }
+
+    fn crc(&self, piece: &PiecePlan) -> u32 {
+        match self {
+            Shown::Read(entry) => crc32c(&entry.as_slice()[piece.start as usize..][..piece.length as usize]),
+            Shown::Noted(noted) => {
+                let known = noted.iter().find(|noted| noted.piece == *piece);
+                known.expect("only what was noted is taken from an entry that was not read").crc
+            }
+        }
+    }
+}
+
 /// An entry of the ring.
 pub(crate) type Place = (GroupId, Index, At);
 
@@ -85,7 +125,7 @@ struct Batch {
     waiting: VecDeque<Place>,
     is_reading: bool,
     /// Entries shown to the owner and not answered.
-    shown: VecDeque<(Place, Block)>,
+    shown: VecDeque<(Place, Shown)>,
     entries: usize,
     groups: BTreeMap<GroupId, Gathered>,
     phase: Phase,
@@ -187,14 +227,36 @@ impl CommitLog {
         let key = |piece: &PiecePlan| (piece.log, piece.at, piece.ordinal);
         plan.sort_unstable_by_key(key);
         assert!(plan.is_sorted_by(|a, b| key(a) < key(b)), "pieces of an entry can be told apart");
-        let end = |piece: &PiecePlan| piece.start as usize + piece.length as usize;
-        let within = |piece: &PiecePlan| piece.length > 0 && end(piece) <= entry.len();
-        assert!(plan.iter().all(within), "pieces are within their entry");
+        assert!(plan.iter().all(|piece| entry.has(piece)), "pieces are within their entry");
         let gathered = batch.groups.entry(group).or_default();
-        if batch.adopts {
-            gathered.adopt(index, entry.as_slice(), &plan, at.payload);
-        } else {
-            gathered.copy(index, entry.as_slice(), &plan);
+        match entry {
+            Shown::Read(entry) if !batch.adopts => gathered.copy(index, entry.as_slice(), &plan),
+            entry => gathered.adopt(index, &plan, at.payload, |piece| entry.crc(piece)),
+        }
+    }
+
+    /// Answers [`LogEvent::Adopting`]: what was noted of the entry does not say which of its bytes are needed, so it
+    /// is read and shown.
+    pub fn show(&mut self, group: GroupId, index: Index) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.noted.remove(&index);
+        }
+        let Some(batch) = &mut self.evacuation.batch else { return };
+        let shown = batch.shown.iter().position(|((of, shown, _), _)| (*of, *shown) == (group, index));
+        let place = shown.and_then(|place| batch.shown.remove(place));
+        batch.waiting.extend(place.map(|(place, _)| place));
+    }
+
+    /// Whether noting an entry of so many bytes in so many pieces is worth it.
+    pub fn is_worth_noting(&self, bytes: usize, pieces: usize) -> bool {
+        self.evacuation.enabled && bytes as u64 >= pieces as u64 * ADOPT_MIN
+    }
+
+    /// Remembers what an entry consists of, while the ring has it: nobody will ever need other bytes of it. It is
+    /// committed, so that no other takes its index.
+    pub fn note(&mut self, group: GroupId, index: Index, pieces: Vec<NotedPiece>) {
+        if let Some(group) = self.groups.get_mut(&group).filter(|group| group.at(index).is_some()) {
+            group.noted.insert(index, pieces.into());
         }
     }
 
@@ -302,6 +364,9 @@ impl CommitLog {
             return false;
         }
         if !batch.is_full() {
+            if batch.adopts && self.show_noted(batch) {
+                return true;
+            }
             if self.read_window(batch) {
                 return false;
             }
@@ -325,6 +390,22 @@ impl CommitLog {
         }
         batch.phase = Phase::Assembling;
         true
+    }
+
+    /// Shows the next entries to the owner as far as they need not be read; false if the next one must be.
+    fn show_noted(&mut self, batch: &mut Batch) -> bool {
+        while batch.shown.len() < WINDOW_ENTRIES
+            && let Some(place) = batch.waiting.front().copied()
+        {
+            let (id, index, _) = place;
+            let noted = self.groups.get(&id).and_then(|group| group.noted.get(&index));
+            let Some(noted) = noted.filter(|_| self.is_kept(&place)).cloned() else { break };
+            batch.waiting.pop_front();
+            batch.entries += 1;
+            self.events.push_back(LogEvent::Adopting { group: id, index, noted: noted.clone() });
+            batch.shown.push_back((place, Shown::Noted(noted)));
+        }
+        !batch.shown.is_empty()
     }
 
     /// Asks for the next entries; false if there are none.
@@ -385,7 +466,7 @@ impl CommitLog {
                 return self.abandon(batch);
             };
             self.events.push_back(LogEvent::Evacuating { group, index, entry: entry.clone() });
-            batch.shown.push_back((place, entry));
+            batch.shown.push_back((place, Shown::Read(entry)));
         }
         self.evacuation.batch = Some(batch);
     }
@@ -502,6 +583,7 @@ impl CommitLog {
         for (index, at) in group.kept.drain(from..to) {
             self.ring.slot_mut(at.slot).kept -= 1;
             self.cache.remove((id, index));
+            group.noted.remove(&index);
         }
     }
 

@@ -13,6 +13,10 @@ use crate::log::{CommitLog, FlushId, LogEvent, UnderWay, hard_state_frame};
 use crate::open_flush::{OpenFlush, OpenFrame};
 use crate::segment::{FIRST_FLUSH, Link, SegmentHeader, State};
 
+/// Flushes of so many bytes on average are dear by themselves: a segment for them is not written with zeros first,
+/// which would cost the disk as much again, while the sync of blocks never written adds little to theirs.
+const LARGE: u64 = if cfg!(test) { 4 << 10 } else { 512 << 10 };
+
 /// Where the next flush goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tail {
@@ -79,6 +83,8 @@ impl CommitLog {
     fn begin_segment(&mut self, flush: &OpenFlush) -> SegmentHeader {
         let bytes = (PAGE + flush.bytes()) as u64;
         let newest = self.tail.link.generation;
+        let written = flush.number.saturating_sub(self.tail.first);
+        let are_large = u64::from(self.tail.link.end) / written.max(1) >= LARGE;
         let slot = match self.ring.choose(bytes, self.floor, newest) {
             Some(slot) => slot,
             None => self.create_segment(bytes.max(self.config.segment_bytes)),
@@ -92,7 +98,7 @@ impl CommitLog {
         segment.state = State::Used { generation, last: flush.number };
         (self.tail.slot, self.tail.salt) = (Some(slot), self.tail.link.crc);
         (self.tail.first_before, self.tail.first) = (self.tail.first, flush.number);
-        self.prepare_ahead(generation);
+        self.prepare_ahead(generation, are_large);
         SegmentHeader {
             shard: self.config.shard,
             generation,
@@ -110,8 +116,9 @@ impl CommitLog {
         slot
     }
 
-    /// Has the next segment made in the background if none will be free.
-    fn prepare_ahead(&mut self, newest: u64) {
+    /// Has the next segment made in the background if none will be free: written with zeros, so that each sync is
+    /// cheap, unless flushes are large.
+    fn prepare_ahead(&mut self, newest: u64, are_large: bool) {
         let bytes = self.config.segment_bytes;
         let coming = self.ring.segments.iter().any(|segment| segment.state == State::Coming);
         if coming || self.ring.choose(bytes, self.floor, newest).is_some() {
@@ -119,7 +126,10 @@ impl CommitLog {
         }
         let segment = self.ring.add(self.config.shard, bytes, State::Coming);
         let (slot, file) = (segment.slot, segment.file.clone());
-        self.operations.ask(UnderWay::Prepare(slot), |id| DiskOp::Prepare { id, file, bytes });
+        self.operations.ask(UnderWay::Prepare(slot), |id| match are_large {
+            true => DiskOp::Create { id, file, bytes },
+            false => DiskOp::Prepare { id, file, bytes },
+        });
     }
 
     fn write(&mut self, flush: OpenFlush, mut blocks: Vec<Block>, floor: u64) {

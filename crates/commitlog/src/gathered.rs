@@ -65,11 +65,11 @@ impl Gathered {
         }
     }
 
-    /// As [`Gathered::copy`], of pieces that stay where they are: the entry begins at `payload` of its segment.
-    pub fn adopt(&mut self, index: Index, entry: &[u8], plan: &[PiecePlan], payload: u32) {
+    /// As [`Gathered::copy`], of pieces that stay where they are: the entry begins at `payload` of its segment, and
+    /// `crc` has the checksum of each.
+    pub fn adopt(&mut self, index: Index, plan: &[PiecePlan], payload: u32, crc: impl Fn(&PiecePlan) -> u32) {
         widen(&mut self.entries, index);
         for piece in plan {
-            let bytes = &entry[piece.start as usize..][..piece.length as usize];
             self.rows.push(BlockRow {
                 log: piece.log,
                 first: index,
@@ -79,7 +79,7 @@ impl Gathered {
                 offset: payload + piece.start,
                 length: piece.length,
                 entry_at: piece.start,
-                crc: crc32c(bytes),
+                crc: crc(piece),
             });
             self.bytes += u64::from(piece.length);
             widen(&mut self.pieces, index);

@@ -1,12 +1,14 @@
 //! What the log knows of one group: where its entries stand, which of those below its checkpoint are kept, and what
 //! of it holds back the reuse of segments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use base::{Bug, planted};
 use model::{Index, Term};
 
 use crate::checkpoint::Waiting;
+use crate::evacuation::NotedPiece;
 use crate::runs::has_moved;
 
 /// What a replica must never forget.
@@ -73,6 +75,8 @@ pub(crate) struct Group {
     pub entries: VecDeque<At>,
     /// Those at or below it that are still needed, ascending.
     pub kept: Vec<(Index, At)>,
+    /// What is known of the content of some of these entries.
+    pub noted: BTreeMap<Index, Arc<[NotedPiece]>>,
     pub hard_state: HardState,
     /// The flush of the newest durable frame with a hard state that no durable checkpoint holds, 0 if none.
     pub saved_durable: u64,
@@ -131,6 +135,7 @@ impl Group {
             self.entries.push_back(at);
             return None;
         }
+        self.noted.split_off(&index);
         let oldest = self.entries[keep].flush.min(self.needs_cut_from(durable));
         self.cut = Some(Cut { oldest, by: at.flush });
         if planted(Bug::ResurrectCutSuffix) {
@@ -212,6 +217,9 @@ impl Group {
         let settled = (index.0 - self.index.0).min(self.entries.len() as u64) as usize;
         self.entries.drain(..if jump { self.entries.len() } else { settled });
         (self.index, self.term, self.kept) = (index, term, kept);
+        let mut noted = std::mem::take(&mut self.noted);
+        noted.retain(|index, _| self.at(*index).is_some());
+        self.noted = noted;
     }
 
     /// The entries of `ranges` at or below `index` that are in the ring, with where they stand; all others are in

@@ -1,6 +1,7 @@
 //! The log as its users see it: appending, flushing, completions and events.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use base::{Block, Bug, PAGE, Pool, planted};
 use model::{GroupId, Index, QueueId, ShardId, Term};
@@ -8,7 +9,7 @@ use model::{GroupId, Index, QueueId, ShardId, Term};
 use crate::cache::Cache;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
 use crate::error::OpenError;
-use crate::evacuation::{Evacuation, Place};
+use crate::evacuation::{Evacuation, NotedPiece, Place};
 use crate::flushing::{InFlight, Tail};
 use crate::frame::{Frame, Kind};
 use crate::group::{At, Group, HardState};
@@ -88,6 +89,16 @@ pub enum LogEvent {
         index: Index,
         /// The entry.
         entry: Block,
+    },
+    /// An entry of which these pieces were noted is about to leave the ring unread: answered like the one above, with
+    /// some of them, or with [`CommitLog::show`] if they do not say enough.
+    Adopting {
+        /// Its group.
+        group: GroupId,
+        /// Its index, at or below the group's checkpoint.
+        index: Index,
+        /// What was noted.
+        noted: Arc<[NotedPiece]>,
     },
     /// A piece asked for with [`CommitLog::read_piece`].
     LoadedPiece {

@@ -29,6 +29,8 @@ const FORMAT: u8 = 1;
 const NO_PRODUCER: Producer = Producer { id: -1, epoch: -1, base_sequence: -1 };
 /// Where a Kafka v2 batch has its checksum, and behind it what it covers.
 const KAFKA_CHECKSUM: usize = 17;
+/// Where what the checksum of a Kafka v2 batch covers begins in it.
+pub const KAFKA_COVERED: usize = KAFKA_CHECKSUM + 4;
 
 /// Flag: part of a transaction.
 pub const TRANSACTIONAL: u16 = 1;

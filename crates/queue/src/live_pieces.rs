@@ -51,6 +51,24 @@ impl GroupMachine {
         }
     }
 
+    /// Which of these batches of logs (by log, and where their headers begin) the entry at `index` is still needed for,
+    /// if it is for nothing else; `None` where only its bytes tell.
+    pub fn live_batches(
+        &self,
+        index: Index,
+        batches: impl Iterator<Item = (QueueId, u32)>,
+    ) -> Option<Vec<bool>> {
+        let held = self.live.count(index.0).unwrap_or(0);
+        let mut explained = 0;
+        let mut chunks = |(id, at)| {
+            let chunks = self.log(id).map_or(0, |log| log.chunks_of(index, at));
+            explained += chunks;
+            chunks > 0
+        };
+        let live = batches.map(&mut chunks).collect();
+        (explained == held).then_some(live)
+    }
+
     /// Adds what is needed of batches and returns how often they are held; `None` where the entry does not decode.
     fn batches(&self, index: Index, entry: &[u8], out: &mut Vec<LivePiece>) -> Option<u64> {
         let mut held = 0;

@@ -88,6 +88,7 @@ impl Broker {
         for effect in effects.drain(..) {
             self.effect(at, effect);
         }
+        self.note_batches(at, index, block);
         let group = &mut self.host.groups[at];
         group.effects = effects;
         if !group.asked.is_empty() {

@@ -1,13 +1,15 @@
 //! What leaves the ring and what leaves the runs: the log asks, the machines know.
 
-use base::Block;
-use commitlog::{Piece, PiecePlan};
-use model::{GroupId, Index, QueueId};
+use base::{Block, crc32c, crc32c_joined};
+use commitlog::{NotedPiece, Piece, PiecePlan};
+use model::batch::{self, Encoding};
+use model::{Entry, GroupId, Index, OperationKind, QueueId};
 use queue::{LivePiece, Wanted};
 
 use crate::Broker;
 use crate::broker::Notice;
 use crate::host::entries::fetched;
+use crate::host::group::GroupLog;
 
 impl Broker {
     /// An entry is about to leave the ring: the log is told what of it is still needed.
@@ -18,6 +20,32 @@ impl Broker {
             group.machine.live_pieces(index, entry.as_slice(), &mut pieces);
         }
         let plan: Vec<PiecePlan> = pieces.into_iter().map(plan_of).collect();
+        self.log.evacuate(group, index, &plan);
+    }
+
+    /// An entry of large batches is remembered by them, so that it can leave the ring without being read again.
+    pub(crate) fn note_batches(&mut self, at: usize, index: Index, entry: &Block) {
+        let group = &self.host.groups[at];
+        let is_replicated = matches!(group.log, GroupLog::Replicated(_));
+        let decoded = Entry::decode(entry.as_slice()).ok().filter(|_| is_replicated);
+        let Some(decoded) = decoded else { return };
+        if self.log.is_worth_noting(entry.len(), decoded.count as usize)
+            && let Some(noted) = batches_of(&decoded, entry.as_slice())
+        {
+            self.log.note(group.id, index, noted);
+        }
+    }
+
+    /// An entry is about to leave the ring unread: the log is told which of its batches are still needed.
+    pub(crate) fn adopting(&mut self, group: GroupId, index: Index, noted: &[NotedPiece]) {
+        let batches = noted.iter().map(|noted| (noted.piece.log, noted.piece.at));
+        let live = match self.host.group(group) {
+            Some(group) => group.machine.live_batches(index, batches),
+            None => Some(Vec::new()),
+        };
+        let Some(live) = live else { return self.log.show(group, index) };
+        let needed = noted.iter().zip(live).filter(|(_, is_live)| *is_live);
+        let plan: Vec<PiecePlan> = needed.map(|(noted, _)| noted.piece).collect();
         self.log.evacuate(group, index, &plan);
     }
 
@@ -66,4 +94,32 @@ impl Broker {
 fn plan_of(piece: LivePiece) -> PiecePlan {
     let LivePiece { log, at, ordinal, start, length } = piece;
     PiecePlan { log, at, ordinal, start, length }
+}
+
+/// The batches that came as they are, with their checksums, if the entry holds nothing else that may be needed. A batch
+/// brings the checksum of most of its bytes along, so that only its front is read.
+fn batches_of(entry: &Entry<'_>, bytes: &[u8]) -> Option<Vec<NotedPiece>> {
+    let mut noted = Vec::with_capacity(entry.count as usize);
+    for operation in entry.operations() {
+        let operation = operation.ok()?;
+        match operation.kind {
+            OperationKind::Append if operation.is_native_append() => {
+                let (at, batch) = operation.append().ok()?.1?;
+                let front = batch::HEADER + batch::KAFKA_COVERED;
+                let length = batch::HEADER + batch.body.len();
+                if batch.summary.encoding != Encoding::KafkaV2 || length < front {
+                    return None;
+                }
+                let head = crc32c(&bytes[at..at + front]);
+                let crc = crc32c_joined(head, batch.checksum, (length - front) as u64);
+                debug_assert_eq!(crc, crc32c(&bytes[at..at + length]), "a batch matches its own checksum");
+                let (start, length) = (at as u32, length as u32);
+                let piece = PiecePlan { log: operation.object, at: start, ordinal: 0, start, length };
+                noted.push(NotedPiece { piece, crc });
+            }
+            OperationKind::Append | OperationKind::Part => return None,
+            _ => {}
+        }
+    }
+    Some(noted)
 }

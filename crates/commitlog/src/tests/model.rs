@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use base::{Pool, Prng};
+use base::{Pool, Prng, crc32c};
 use model::{GroupId, Index, QueueId, ShardId, Term};
 
 use super::pieces::{self, Row};
 use super::virtual_disk::{VirtualDisk, file_of};
 use crate::disk::DiskOp;
-use crate::{CommitLog, Config, FlushId, HardState, Location, LogEvent, Lookup, OpenError};
-use crate::{Piece, PieceLookup, RecoveredGroup};
+use crate::{CommitLog, Config, FlushId, HardState, Location, LogEvent, Lookup, NotedPiece, OpenError};
+use crate::{Piece, PieceLookup, PiecePlan, RecoveredGroup};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
@@ -97,6 +97,8 @@ pub struct Driver {
     pub pieces_read: u64,
     pub evacuated: u64,
     pub adopted: u64,
+    /// Entries that left the ring unread.
+    pub unread: u64,
     pub punched: u64,
 }
 
@@ -137,6 +139,7 @@ impl Driver {
             pieces_read: 0,
             evacuated: 0,
             adopted: 0,
+            unread: 0,
             punched: 0,
         }
     }
@@ -256,9 +259,11 @@ impl Driver {
         }
         let model = self.groups.get_mut(&group).unwrap();
         let last = model.now.last(model.checkpoint.index);
+        let before = model.commit;
         model.commit += self.prng.below(last - model.commit + 1);
-        let (term, vote) = model.now.ballot;
-        self.log.save(GroupId(group), HardState { term: Term(term), vote, commit: Index(model.commit) });
+        let (term, vote, commit) = (model.now.ballot.0, model.now.ballot.1, model.commit);
+        self.log.save(GroupId(group), HardState { term: Term(term), vote, commit: Index(commit) });
+        self.note(group, before + 1..=commit);
     }
 
     fn checkpoint_wanted(&mut self) {
@@ -403,6 +408,7 @@ impl Driver {
                 }
                 LogEvent::Failed(_) => assert!(self.failed),
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group.0, index.0, &entry),
+                LogEvent::Adopting { group, index, noted } => self.adopting(group.0, index.0, &noted),
                 LogEvent::Dropped { group, log, index, at } => {
                     let dropped = Err("it was dropped while it was read".to_owned());
                     self.loaded_piece((group.0, log.0, index.0, at), dropped);
@@ -572,6 +578,34 @@ impl Driver {
         if let Some(done) = self.disk.fail(place, &mut self.prng) {
             self.log.completed(done);
         }
+    }
+
+    /// Some entries are noted once they are committed.
+    fn note(&mut self, group: u32, committed: std::ops::RangeInclusive<u64>) {
+        for index in committed.filter(|_| self.evacuates) {
+            let model = &self.groups[&group];
+            let Some((_, payload)) = model.now.log.get(&index) else { continue };
+            let crc = |piece: &PiecePlan| crc32c(&payload[piece.start as usize..][..piece.length as usize]);
+            let rows = pieces::rows(index, payload.len());
+            let plan: Vec<PiecePlan> = rows.iter().flat_map(|(_, row)| pieces::plan(&[*row])).collect();
+            if !plan.is_empty() && self.prng.chance(2, 3) {
+                let noted = plan.iter().map(|piece| NotedPiece { piece: *piece, crc: crc(piece) }).collect();
+                self.log.note(GroupId(group), Index(index), noted);
+            }
+        }
+    }
+
+    fn adopting(&mut self, group: u32, index: u64, noted: &[NotedPiece]) {
+        if self.prng.chance(1, 10) {
+            return self.log.show(GroupId(group), Index(index));
+        }
+        self.unread += 1;
+        let model = &self.groups[&group];
+        let rows = if model.now.log.contains_key(&index) { model.rows(index) } else { Vec::new() };
+        let needed = noted.iter().map(|noted| noted.piece);
+        let needed = needed.filter(|piece| rows.iter().any(|row| row.start == piece.start));
+        let plan: Vec<PiecePlan> = needed.collect();
+        self.log.evacuate(GroupId(group), Index(index), &plan);
     }
 
     fn evacuating(&mut self, group: u32, index: u64, entry: &base::Block) {

@@ -26,6 +26,7 @@ fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
         sum.pieces_read += driver.pieces_read;
         sum.evacuated += driver.evacuated;
         sum.adopted += driver.adopted;
+        sum.unread += driver.unread;
         sum.punched += driver.punched;
     }
     sum
@@ -52,8 +53,9 @@ fn a_flipped_bit_is_reported_or_harmless() {
 #[test]
 fn what_left_the_ring_is_read_from_runs_whatever_happens_on_the_way() {
     let sum = run(30_000..30_080, MOVES);
-    eprintln!("{} {} {} {}", sum.evacuated, sum.adopted, sum.punched, sum.pieces_read);
+    eprintln!("{} {} {} {} {}", sum.evacuated, sum.adopted, sum.unread, sum.punched, sum.pieces_read);
     assert!(sum.evacuated > 300 && sum.adopted > 10, "{} evacuated, {} adopted", sum.evacuated, sum.adopted);
+    assert!(sum.unread > 20, "{} unread", sum.unread);
     assert!(sum.punched > 100_000 && sum.pieces_read > 200, "{} {}", sum.punched, sum.pieces_read);
 }
 
