@@ -368,3 +368,40 @@ def test_waiting_readers_of_both_sides(server, amqp, stream, group):
     begun = time.monotonic()
     assert reader.bodies(2) == [b"one", b"two"] and time.monotonic() - begun < 2
     consumer.close()
+
+
+def test_filters_of_streams(server, amqp, stream, topic):
+    """A consumer that names values gets messages with those only, whichever protocol wrote them, and in their places."""
+    name = stream()
+    amqp.confirm_delivery()
+    for at, value in enumerate(["a", "b", None, "a", 7, "c"]):
+        headers = {} if value is None else {"x-stream-filter-value": value}
+        amqp.basic_publish("", name, b"%d" % at, pika.BasicProperties(headers=headers))
+    records = [{"value": b"6", "headers": [("x-stream-filter-value", b"a")]}, {"value": b"7", "headers": []}]
+    clients.send(server, name, [{"key": None, "timestamp": 1_700_000_000_000, **one} for one in records])
+    for wanted, others, expected in [
+        ("a", None, "0 3 6"), (["b", "c"], None, "1 5"), (["a"], True, "0 2 3 4 6 7"), ("none", None, ""), (None, True, "0 1 2 3 4 5 6 7"),
+    ]:
+        arguments = {"x-stream-offset": "first"}
+        if wanted is not None:
+            arguments["x-stream-filter"] = wanted
+        if others is not None:
+            arguments["x-stream-match-unfiltered"] = others
+        amqp.basic_qos(prefetch_count=2)
+        found = []
+        for method, properties, body in amqp.consume(name, arguments=arguments, inactivity_timeout=1):
+            if method is None:
+                break
+            amqp.basic_ack(method.delivery_tag)
+            assert properties.headers["x-stream-offset"] == int(body)
+            found.append(body.decode())
+        amqp.cancel()
+        assert " ".join(found) == expected, (wanted, others)
+
+
+def test_filters_that_are_none(server, amqp, stream):
+    name = stream()
+    amqp.basic_qos(prefetch_count=2)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refused:
+        amqp.basic_consume(name, lambda *_: None, arguments={"x-stream-filter": 7})
+    assert refused.value.reply_code == 406 and "x-stream-filter" in refused.value.reply_text

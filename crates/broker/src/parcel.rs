@@ -1,9 +1,12 @@
 //! What the two halves of a broker tell each other, on one shard or between shards.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use base::Block;
-use model::{GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId, StreamStart};
+use model::{
+    GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId, StreamFilter, StreamStart,
+};
 use queue::{ConsumerKey, Handed, Subscription};
 use topology::Target;
 
@@ -24,7 +27,7 @@ pub(crate) enum Question {
     /// Start a consumer.
     Subscribe(Subscription),
     /// Start a consumer of a stream.
-    Follow(Subscription, StreamStart),
+    Follow(Subscription, StreamStart, Option<Arc<StreamFilter>>),
 }
 
 /// The answer to a [`Question`].

@@ -30,7 +30,7 @@ pub use record::{Damaged, Record};
 pub use refusal::{Entity, Refusal};
 pub use request::{
     Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request,
-    StreamStart, Subscribe,
+    StreamFilter, StreamStart, Subscribe,
 };
 pub use topic::{LogAnswer, LogRefusal, LogRequest, TopicId};
 pub use value::{Arguments, Value};

@@ -1,5 +1,8 @@
 //! What a session asks of the broker.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::{Arguments, ConsumerId, Lane, LogRequest, QueueId, Record, Seq};
 
 /// Where a connection comes from.
@@ -152,6 +155,24 @@ pub struct Subscribe<'a> {
     pub credit: Option<u32>,
     /// Where to begin in a stream; `None`: with what comes from now on.
     pub start: Option<StreamStart>,
+    /// Which messages of a stream are wanted; `None`: all.
+    pub filter: Option<Arc<StreamFilter>>,
+}
+
+/// Which messages of a stream a consumer wants, by the values that their writers gave them to be filtered by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamFilter {
+    /// Messages with one of these.
+    pub values: BTreeSet<Vec<u8>>,
+    /// Messages without a value as well.
+    pub unfiltered: bool,
+}
+
+impl StreamFilter {
+    /// Whether a message with this value is wanted.
+    pub fn takes(&self, value: Option<&[u8]>) -> bool {
+        value.map_or(self.unfiltered, |value| self.values.contains(value))
+    }
 }
 
 /// Where a consumer of a stream begins.

@@ -11,6 +11,7 @@ mod confirm;
 mod consume;
 mod deliver;
 mod events;
+mod filter;
 mod handshake;
 mod inbound;
 mod methods;

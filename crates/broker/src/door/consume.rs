@@ -68,7 +68,10 @@ impl Broker {
         let (consumer, (queue, group, _)) = (subscribe.consumer, queue);
         let pending = Pending::Subscribed { conn, lane, consumer, queue, group };
         let question = match stream {
-            true => Question::Follow(subscription, subscribe.start.unwrap_or(StreamStart::Next)),
+            true => {
+                let start = subscribe.start.unwrap_or(StreamStart::Next);
+                Question::Follow(subscription, start, subscribe.filter.clone())
+            }
             false => Question::Subscribe(subscription),
         };
         self.ask(group, queue, pending, question);

@@ -18,8 +18,12 @@ impl Broker {
         let vhost = connection.and_then(|connection| connection.vhost.as_deref()).unwrap_or_default();
         let name = format!("queue '{}' in vhost '{vhost}'", subscribe.queue);
         if !stream {
-            let text = || format!("a consumer of {name} cannot say where it begins: it is not a stream");
-            return subscribe.start.map(|_| Refusal::Invalid(text()));
+            let what = match (subscribe.start, &subscribe.filter) {
+                (Some(_), _) => "say where it begins",
+                (None, Some(_)) => "filter",
+                (None, None) => return None,
+            };
+            return Some(Refusal::Invalid(format!("a consumer of {name} cannot {what}: it is not a stream")));
         }
         // What is sent must be settled, else nothing bounds a reader that is slower than the log.
         if subscribe.settled {

@@ -41,10 +41,10 @@ impl Broker {
 
     fn answer(&mut self, at: usize, asked: Asked) {
         let group = &mut self.host.groups[at];
-        if let Question::Follow(subscription, start) = asked.question
+        if let Question::Follow(subscription, start, filter) = &asked.question
             && group.machine.log(asked.queue).is_some()
         {
-            self.follow(at, asked.queue, &subscription, start);
+            self.follow(at, asked.queue, subscription, (*start, filter.clone()));
             return self.reply(asked.from, asked.ticket, Answer::Subscribed);
         }
         let Some(hosted) = group.queues.get_mut(&asked.queue) else {

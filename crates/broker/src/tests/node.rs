@@ -256,6 +256,7 @@ impl Node {
         self.ask(
             client,
             Request::Subscribe(Subscribe {
+                filter: None,
                 lane: LANE,
                 consumer: ConsumerId(consumer),
                 queue,

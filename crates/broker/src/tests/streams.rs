@@ -1,9 +1,11 @@
 //! Consumers of streams: where they begin, what they are handed, and that nobody takes anything away.
 
+use std::sync::Arc;
+
 use model::topic::{AppendBatch, PartitionRef, TopicRef};
 use model::{
     Arguments, Change, ConsumerId, Event, Lane, Limits, LogRequest, OperationKind, Outcome, QueueDeclaration,
-    QueueId, Record, Refusal, Request, Seq, StreamStart, Subscribe, Value,
+    QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
 };
 use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
 
@@ -43,6 +45,7 @@ fn wanted(consumer: u32, start: Option<StreamStart>, credit: u32) -> Subscribe<'
         priority: 0,
         credit: Some(credit),
         start,
+        filter: None,
     }
 }
 
@@ -360,6 +363,9 @@ fn what_consumers_of_streams_may_not_ask_for() {
     let expected =
         "invalid: a consumer of queue 'q' in vhost '/' cannot say where it begins: it is not a stream";
     assert_eq!(named(refusal(&mut node, client, of_queue)), expected);
+    let filtered = Subscribe { queue: "q", filter: Some(Default::default()), ..wanted(1, None, 1) };
+    let expected = "invalid: a consumer of queue 'q' in vhost '/' cannot filter: it is not a stream";
+    assert_eq!(named(refusal(&mut node, client, filtered)), expected);
     node.ask(client, Request::Window { lane: LANE, messages: Some(5) });
     let expected = "not implemented: queue 's' in vhost '/' does not support global qos";
     assert_eq!(named(refusal(&mut node, client, wanted(1, None, 1))), expected);
@@ -385,5 +391,20 @@ fn readers_go_with_their_stream_and_with_their_connection() {
     node.run();
     let heard = node.heard(client);
     assert!(matches!(heard[..], [Event::Revoked(LANE, ConsumerId(1)), Event::Deleted(LANE, 2)]), "{heard:?}");
+    node.assert_nothing_waits();
+}
+
+#[test]
+fn a_consumer_that_filters_passes_over_what_it_does_not_want_without_spending_credit() {
+    let filter = |unfiltered| Some(Arc::new(StreamFilter { unfiltered, ..StreamFilter::default() }));
+    let (mut node, client, _) = with_stream(2, &["a", "b"]);
+    append(&mut node, client, &batch(&[(0, "c"), (1, "d")], 5, Codec::None));
+    // Nothing here has a value to be filtered by.
+    for (consumer, unfiltered, expected) in [(1, false, ""), (2, true, "abcd")] {
+        let first = wanted(consumer, Some(StreamStart::First), 4);
+        node.ask(client, Request::Subscribe(Subscribe { filter: filter(unfiltered), ..first }));
+        node.run();
+        assert_eq!(bodies(&node.heard(client)).concat(), expected);
+    }
     node.assert_nothing_waits();
 }

@@ -3,11 +3,14 @@
 //! Consuming from `amq.rabbitmq.reply-to` declares an exclusive queue under a name that the broker draws and
 //! consumes from that; publishes that name the pseudo-queue for replies get the real name.
 
+use std::sync::Arc;
+
 use base::SendBuffer;
 use model::{Arguments, Change, ConsumerId, Lane, QueueDeclaration, REPLY_PREFIX, Request, Subscribe, Value};
 
 use super::Session;
 use super::channel::Reply;
+use super::filter;
 use super::methods::reply;
 use super::offset;
 use super::outbox::Due;
@@ -70,12 +73,22 @@ impl Session {
         let priority = priority_of(arguments)?;
         let queue = self.named_queue(lane, queue)?;
         let start = offset::start_of(arguments, &queue, &self.vhost)?;
+        let filter = filter::filter_of(arguments, &queue, &self.vhost)?.map(Arc::new);
         let prefetch = self.channels.get(&lane).map_or(0, |channel| channel.prefetch);
         let credit = Some(u32::from(prefetch)).filter(|prefetch| *prefetch > 0 && !no_ack);
         let consumer = self.add_consumer(lane, tag, no_ack, credit.is_some());
         let (lane_id, settled) = (Lane(lane), no_ack);
-        let with =
-            Subscribe { lane: lane_id, consumer, queue: "", settled, exclusive, priority, credit, start };
+        let with = Subscribe {
+            lane: lane_id,
+            consumer,
+            queue: "",
+            settled,
+            exclusive,
+            priority,
+            credit,
+            start,
+            filter,
+        };
         self.outbox.push_back(Due::Subscribe { queue, with });
         self.wait_for(lane, Reply::Consuming(consumer), nowait, CONSUME);
         let _ = out;
@@ -183,6 +196,7 @@ impl Session {
             priority: 0,
             credit: None,
             start: None,
+            filter: None,
         };
         self.outbox.push_back(Due::Subscribe { queue: name.to_owned(), with });
         if let Some(channel) = self.channels.get_mut(&lane) {

@@ -1,7 +1,8 @@
 //! Consumers of streams: each has a place of its own, and what it is handed stays where it is.
 //!
 //! Rows are handed out where they stand in their entry's block. What came in another encoding, or in parts, is
-//! converted in stretches that all consumers share. A consumer's credit, in messages and bytes, bounds what is under
+//! converted in stretches that all consumers share. A consumer may want only messages with certain values, and passes
+//! over the others. Its credit, in messages and bytes, bounds what is under
 //! way to it; who has credit and finds nothing waits for the log to grow or for the disk.
 //!
 //! In: subscriptions, grants, growth. Out: `Handed`. Never: settles anything, remembers a place beyond its consumer.
@@ -13,7 +14,8 @@ use std::sync::Arc;
 use base::{Block, Map, map};
 use model::batch::{self, Encoding};
 use model::{
-    Batch, ConnId, ConsumerId, GroupId, Item, Lane, LogRefusal, Protocol, QueueId, Seq, ShardId, StreamStart,
+    Batch, ConnId, ConsumerId, GroupId, Item, Lane, LogRefusal, Protocol, QueueId, Record, Seq, ShardId,
+    StreamFilter, StreamStart, Value,
 };
 use queue::{ConsumerKey, Handed, LogState, Subscription};
 
@@ -21,7 +23,7 @@ use super::Converted;
 use super::converting::{self, Rows};
 use super::reading::{Chunk, damaged};
 use crate::Broker;
-use crate::broker::Notice;
+use crate::broker::{Notice, ReadBlock};
 use crate::parcel::Content;
 
 /// Bytes one consumer is handed before the others have their turn.
@@ -30,6 +32,9 @@ const FEED_BYTES: i64 = 256 << 10;
 const LOOK_BYTES: i64 = 4 << 10;
 /// Bytes converted at once: what a small batch unpacks to may be far more than anybody takes of it.
 const STRETCH_BYTES: usize = 2 << 20;
+
+/// The header by whose value a writer lets a message be filtered.
+const FILTER_VALUE: &str = "x-stream-filter-value";
 
 /// One consumer of a stream.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ struct Follower {
     place: Option<(u64, u64, usize)>,
     messages: Option<u32>,
     bytes: i64,
+    filter: Option<Arc<StreamFilter>>,
     ripe: bool,
 }
 
@@ -194,7 +200,13 @@ fn begin(state: &LogState, start: StreamStart, now_ms: u64) -> u64 {
 
 impl Broker {
     /// Starts a consumer of a log hosted here.
-    pub(crate) fn follow(&mut self, at: usize, log: QueueId, with: &Subscription, start: StreamStart) {
+    pub(crate) fn follow(
+        &mut self,
+        at: usize,
+        log: QueueId,
+        with: &Subscription,
+        (start, filter): (StreamStart, Option<Arc<StreamFilter>>),
+    ) {
         let group = &self.host.groups[at];
         let Some(state) = group.machine.log(log) else { return };
         let follower = Follower {
@@ -205,6 +217,7 @@ impl Broker {
             place: None,
             messages: with.messages,
             bytes: with.bytes,
+            filter,
             ripe: false,
         };
         let followers = &mut self.host.logs.followers;
@@ -382,19 +395,32 @@ impl Broker {
         let removed = |offset| {
             chunk.thinned && state.zip(place).is_some_and(|(state, place)| state.is_removed(&place, offset))
         };
+        let (filter, read_block) = (follower.filter.clone(), self.settings.read_block);
+        let passed_over = |row: &[u8]| filter.as_ref().is_some_and(|filter| !takes(filter, row, read_block));
+        let hidden = |offset, row: &[u8]| removed(offset) || passed_over(row);
         let mut taken = Taken { items: Vec::new(), bytes: 0, left: left as u64 };
         let block = match found {
             Found::Stored(block, body) => {
-                taken.take_stored(follower, chunk, &block.as_slice()[..body.end], body.start, removed)?;
+                taken.take_stored(follower, chunk, &block.as_slice()[..body.end], body.start, hidden)?;
                 block
             }
             Found::Converted(stretch) => {
-                taken.take_converted(follower, &stretch, removed);
+                taken.take_converted(follower, &stretch, hidden);
                 stretch.block
             }
         };
         let Taken { items, bytes, .. } = taken;
         Ok(Handed { key, lane: follower.lane, settled: false, block, items, bytes })
+    }
+}
+
+/// Whether a row has a value that the filter takes. What cannot be read has none.
+fn takes(filter: &StreamFilter, row: &[u8], read_block: ReadBlock) -> bool {
+    let properties = Record::decode(row).ok().and_then(|(record, _)| read_block(record.prefix));
+    let value = properties.as_ref().and_then(|properties| properties.headers.get(FILTER_VALUE));
+    match value {
+        Some(Value::Text(value)) => filter.takes(Some(value)),
+        _ => filter.takes(None),
     }
 }
 
@@ -410,6 +436,11 @@ impl Taken {
         follower.has_credit() && self.bytes < self.left
     }
 
+    /// Looking at what is not handed out takes its time too.
+    fn pass_over(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u64);
+    }
+
     fn push(&mut self, follower: &mut Follower, offset: u64, at: usize, bytes: usize) {
         follower.spend(bytes);
         self.bytes += bytes as u64;
@@ -423,7 +454,7 @@ impl Taken {
         chunk: &Chunk,
         bytes: &[u8],
         start: usize,
-        removed: impl Fn(u64) -> bool,
+        hidden: impl Fn(u64, &[u8]) -> bool,
     ) -> Result<(), LogRefusal> {
         let known =
             follower.place.filter(|(first, offset, _)| (*first, *offset) == (chunk.first, follower.next));
@@ -433,8 +464,11 @@ impl Taken {
             let length = length.map(|length| u32::from_le_bytes(*length) as usize + 4);
             let length = length.filter(|length| *length <= bytes.len() - at);
             let length = length.ok_or_else(|| damaged("a row ends outside of its batch"))?;
-            if offset >= follower.next && !removed(offset) {
-                self.push(follower, offset, at, length);
+            if offset >= follower.next {
+                match hidden(offset, &bytes[at..at + length]) {
+                    true => self.pass_over(length),
+                    false => self.push(follower, offset, at, length),
+                }
             }
             (offset, at) = (offset + 1, at + length);
         }
@@ -444,7 +478,12 @@ impl Taken {
         Ok(())
     }
 
-    fn take_converted(&mut self, follower: &mut Follower, stretch: &Stretch, removed: impl Fn(u64) -> bool) {
+    fn take_converted(
+        &mut self,
+        follower: &mut Follower,
+        stretch: &Stretch,
+        hidden: impl Fn(u64, &[u8]) -> bool,
+    ) {
         let from = stretch.places.partition_point(|(offset, _)| *offset < follower.next);
         for (number, (offset, at)) in stretch.places.iter().enumerate().skip(from) {
             if !self.has_room(follower) {
@@ -452,8 +491,10 @@ impl Taken {
                 return;
             }
             let end = stretch.places.get(number + 1).map_or(stretch.block.len(), |(_, at)| *at as usize);
-            if !removed(*offset) {
-                self.push(follower, *offset, *at as usize, end - *at as usize);
+            let at = *at as usize;
+            match hidden(*offset, &stretch.block.as_slice()[at..end]) {
+                true => self.pass_over(end - at),
+                false => self.push(follower, *offset, at, end - at),
             }
         }
         follower.next = follower.next.max(stretch.end);

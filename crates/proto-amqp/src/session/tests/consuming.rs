@@ -39,7 +39,7 @@ fn deliveries_are_numbered_and_whole() {
     consume(&mut talk, "q", "c", false);
     talk.expect_asked(&[
         "Subscribe(Subscribe { lane: Lane(1), consumer: ConsumerId(1), queue: \"q\", settled: \
-                         false, exclusive: false, priority: 0, credit: Some(10), start: None })",
+                         false, exclusive: false, priority: 0, credit: Some(10), start: None, filter: None })",
     ]);
     talk.expect(1, Method::BasicConsumeOk { consumer_tag: "c" });
     for delivery_tag in 1..=2 {
@@ -270,7 +270,7 @@ fn consumer_priorities() {
     talk.send(1, consume(Value::Int(-3)));
     talk.expect_asked(&[
         "Subscribe(Subscribe { lane: Lane(1), consumer: ConsumerId(1), queue: \"q\", settled: \
-                         true, exclusive: true, priority: -3, credit: None, start: None })",
+                         true, exclusive: true, priority: -3, credit: None, start: None, filter: None })",
     ]);
     talk.expect_nothing();
     talk.send(1, consume(Value::text("high")));
@@ -368,7 +368,7 @@ fn where_a_reader_of_a_stream_begins() {
         consume_from(&mut talk, value);
         let asked = format!(
             "Subscribe(Subscribe {{ lane: Lane(1), consumer: ConsumerId(1), queue: \"s\", settled: \
-             false, exclusive: false, priority: 0, credit: None, start: Some({start}) }})"
+             false, exclusive: false, priority: 0, credit: None, start: Some({start}), filter: None }})"
         );
         talk.expect_asked(&[&asked]);
     }
