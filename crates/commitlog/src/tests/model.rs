@@ -410,8 +410,7 @@ impl Driver {
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group.0, index.0, &entry),
                 LogEvent::Adopting { group, index, noted } => self.adopting(group.0, index.0, &noted),
                 LogEvent::Dropped { group, log, index, at } => {
-                    let dropped = Err("it was dropped while it was read".to_owned());
-                    self.loaded_piece((group.0, log.0, index.0, at), dropped);
+                    self.dropped((group.0, log.0, index.0, at));
                 }
                 LogEvent::LoadedPiece { group, log, index, at, piece } => {
                     self.loaded_piece((group.0, log.0, index.0, at), piece);
@@ -634,6 +633,21 @@ impl Driver {
                 assert!(!self.loading.is_empty() || !self.loading_pieces.is_empty());
             }
             PieceLookup::Gone => panic!("group {group} {row:?} is gone"),
+        }
+    }
+
+    /// The block that was read is no more, which need not be the one that has the row: whoever needs it asks again.
+    fn dropped(&mut self, key: (u32, u64, u64, u32)) {
+        let Some(row) = self.loading_pieces.remove(&key) else { return };
+        let model = &self.groups[&key.0];
+        let is_kept = model.removed.is_none() && model.checkpoint.kept.contains(&key.2);
+        if is_kept && model.rows(key.2).contains(&row) {
+            match row.ask(&mut self.log, key.0) {
+                PieceLookup::Ready(piece) => self.check_row(key.0, &row, &piece),
+                PieceLookup::Pending => drop(self.loading_pieces.insert(key, row)),
+                PieceLookup::OverBudget => {}
+                PieceLookup::Gone => panic!("group {} {row:?} was dropped", key.0),
+            }
         }
     }
 

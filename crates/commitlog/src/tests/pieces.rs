@@ -92,6 +92,7 @@ pub fn fetch(log: &mut CommitLog, disk: &mut VirtualDisk, group: u32, row: &Row)
         while let Some(event) = log.poll_event() {
             if let LogEvent::LoadedPiece { index, at, piece, .. } = event
                 && (index.0, at) == (row.index, row.at)
+                && piece.as_ref().map_or(true, |piece| piece.wanted == row.ordinal)
             {
                 return piece;
             }
