@@ -45,6 +45,11 @@ const ADOPT_MIN: u64 = if cfg!(test) { 1 << 10 } else { 32 << 10 };
 /// The least share of its segment that they take, in percent.
 const ADOPT_PERCENT: u64 = if cfg!(test) { 40 } else { 90 };
 
+/// Bytes of pieces that one batch copies at most, with segments of this size: so much must be free for it.
+pub fn evacuation_bytes_max(segment_bytes: u64) -> u64 {
+    BATCH_MAX.min(BATCH_ENOUGH.saturating_add(segment_bytes))
+}
+
 /// Bytes of an entry that are still needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PiecePlan {

@@ -39,7 +39,7 @@ mod tests;
 mod trim;
 
 pub use error::OpenError;
-pub use evacuation::{NotedPiece, PiecePlan};
+pub use evacuation::{NotedPiece, PiecePlan, evacuation_bytes_max};
 pub use group::HardState;
 pub use log::{CommitLog, Config, FlushId, LogEvent, Stats};
 pub use pieces::{Location, Piece, PieceLookup};

@@ -162,6 +162,15 @@ impl Config {
                 "segment_bytes is {segment}; it must be a multiple of 1048576 between 4194304 and 1073741824"
             ));
         }
+        // What is not copied out of old segments does not free them: with less the disk would stay full.
+        let batch = commitlog::evacuation_bytes_max(segment);
+        if self.free_bytes_min <= batch {
+            return Err(format!(
+                "free_bytes_min is {}; it must be more than {batch}, which moving old messages takes at once with a \
+                 segment_bytes of {segment}",
+                self.free_bytes_min
+            ));
+        }
         file::check_limits(&self.limits)
     }
 

@@ -78,6 +78,8 @@ fn senseless_sizes_are_refused_by_name() {
         ("shards = 0", "shards"),
         ("groups = 0", "groups"),
         ("segment_bytes = 5000", "segment_bytes"),
+        ("free_bytes_min = 67108864", "free_bytes_min is 67108864; it must be more than 67108864"),
+        ("segment_bytes = 4194304\nfree_bytes_min = 12582912", "free_bytes_min"),
         ("[limits]\nconnections_max = 0", "limits.connections_max"),
         ("listen = []", "nothing to listen on"),
         ("listen = [\"amqp://127.0.0.1:1\", \"http://127.0.0.1:1\"]", "the same address"),
@@ -105,4 +107,11 @@ fn users_need_a_name_of_their_own_and_a_hash() {
     assert!(refusal(&user("a", "secret")).contains("hash-password"));
     assert!(refusal(&user("", HASH)).contains("empty name"));
     assert!(refusal(&(user("a", HASH) + &user("a", HASH))).contains("twice"));
+}
+
+#[test]
+fn free_bytes_need_be_no_more_than_the_segments_ask_for() {
+    for text in ["free_bytes_min = 67108865", "segment_bytes = 4194304\nfree_bytes_min = 12582913"] {
+        assert!(read(text).is_ok(), "{text}");
+    }
 }
