@@ -230,6 +230,12 @@ impl LogState {
         self.removed.contains_key(&chunk.first)
     }
 
+    /// How many offsets of the chunk were removed: a number that only rises.
+    pub fn removed_of(&self, chunk: &ChunkAt<'_>) -> u64 {
+        let words = self.removed.get(&chunk.first).map_or(&[][..], |words| words);
+        words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
     /// How many chunks are the batch whose header begins there: one, as long as no append names a log twice.
     pub(crate) fn chunks_of(&self, index: Index, at: u32) -> u64 {
         let Some(first) = self.chunks.partition(|chunk| chunk.index < index.0) else { return 0 };
@@ -348,7 +354,10 @@ impl LogState {
     pub(crate) fn remove(&mut self, first: Seq, last: Seq, ledger: &mut Ledger<'_>) -> u64 {
         let mut from = first.0.max(self.start);
         let mut total = 0;
-        while let Some(chunk) = self.next_chunk(from).filter(|chunk| chunk.first <= last.0) {
+        // What the start has passed meanwhile is gone already, though the chunk it was in may be there.
+        while from <= last.0
+            && let Some(chunk) = self.next_chunk(from).filter(|chunk| chunk.first <= last.0)
+        {
             total += self.remove_in(&chunk, from, last.0, ledger);
             from = chunk.end();
         }

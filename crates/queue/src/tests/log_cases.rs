@@ -286,6 +286,22 @@ fn a_log_is_trimmed_by_whole_batches_and_a_batch_goes_with_its_last_offset() {
 }
 
 #[test]
+fn what_is_removed_behind_the_back_of_the_start_leaves_no_trace() {
+    let mut fed = Fed::new();
+    fed.append(None, 10).unwrap();
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &5u64.to_le_bytes()));
+    // Compaction decided so before the trim was applied.
+    fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(1), Seq(3))]));
+    let chunk = fed.log().chunk(5).unwrap();
+    assert!(!fed.log().has_removed(&chunk) && fed.log().records() == 10);
+    let machine = GroupMachine::decode(&fed.checkpoint()).unwrap();
+    assert_eq!(machine.log(TOPIC).unwrap().records(), 10);
+    fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(4), Seq(6))]));
+    let chunk = fed.log().chunk(5).unwrap();
+    assert_eq!(fed.log().removed_of(&chunk), 2);
+}
+
+#[test]
 fn retention_lets_the_oldest_go_while_enough_is_left() {
     let mut fed = Fed::new();
     for _ in 0..5 {
