@@ -357,10 +357,11 @@ impl Broker {
                 break;
             }
         }
+        // What was read for compaction is looked at before it is let go of: else it would be read for ever.
+        self.compact();
         self.tidy_loaded();
         self.checkpoint();
         self.move_old_entries();
-        self.compact();
         self.log.flush();
     }
 

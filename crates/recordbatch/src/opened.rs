@@ -39,10 +39,10 @@ impl Opened<'_> {
         Records { header: &self.header, records: &self.records, at: 0, seen: 0, last: -1 }
     }
 
-    /// The first record with this timestamp or a later one: its offset delta and timestamp. `None` where there is
-    /// none, or before it the records are broken.
-    pub fn first_since(&self, timestamp: i64) -> Option<(i32, i64)> {
-        let sound = self.records().map_while(Result::ok);
+    /// The first record from an offset delta on with this timestamp or a later one: its offset delta and timestamp.
+    /// `None` where there is none, or before it the records are broken.
+    pub fn first_since(&self, from: i32, timestamp: i64) -> Option<(i32, i64)> {
+        let sound = self.records().map_while(Result::ok).filter(|record| record.offset_delta >= from);
         let mut found = sound.filter(|record| record.timestamp >= timestamp);
         found.next().map(|record| (record.offset_delta, record.timestamp))
     }

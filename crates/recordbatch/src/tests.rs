@@ -212,17 +212,18 @@ fn place_does_not_touch_the_checksum_and_append_time_makes_it_anew() {
     assert_eq!((checked.timestamp_min, checked.timestamp_max), (9_000, 9_000));
     assert!(checked.header.is_log_time());
     assert!(all(&batch).iter().all(|record| record.1 == 9_000));
-    assert_eq!(open(&batch, BUDGET).unwrap().first_since(9_000), Some((0, 9_000)));
-    assert_eq!(open(&batch, BUDGET).unwrap().first_since(9_001), None);
+    assert_eq!(open(&batch, BUDGET).unwrap().first_since(0, 9_000), Some((0, 9_000)));
+    assert_eq!(open(&batch, BUDGET).unwrap().first_since(0, 9_001), None);
 }
 
 #[test]
 fn times_are_found() {
     let batch = bytes(PLAIN);
     let opened = open(&batch, BUDGET).unwrap();
-    assert_eq!(opened.first_since(0), Some((0, 1_700_000_000_000)));
-    assert_eq!(opened.first_since(1_700_000_000_001), Some((1, 1_700_000_000_007)));
-    assert_eq!(opened.first_since(1_700_000_000_008), None);
+    assert_eq!(opened.first_since(0, 0), Some((0, 1_700_000_000_000)));
+    assert_eq!(opened.first_since(0, 1_700_000_000_001), Some((1, 1_700_000_000_007)));
+    assert_eq!(opened.first_since(0, 1_700_000_000_008), None);
+    assert_eq!(opened.first_since(1, 0), Some((1, 1_700_000_000_007)));
     assert_eq!(opened.latest(), Some((1, 1_700_000_000_007)));
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use model::topic::{AppendBatch, PartitionRef, TopicRef};
+use model::topic::{AppendBatch, Cursor, Fetch, OffsetAt, PartitionRef, TopicRef};
 use model::{
-    Arguments, Change, ConsumerId, Event, Lane, Limits, LogRequest, OperationKind, Outcome, QueueDeclaration,
-    QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
+    Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRequest, OperationKind, Outcome,
+    QueueDeclaration, QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
 };
 use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
 
@@ -84,7 +84,7 @@ fn append(node: &mut Node, client: Client, batch: &[u8]) {
     node.run();
     match &node.heard(client)[..] {
         [Event::Log(1, answer), ..] => {
-            assert!(matches!(**answer, model::LogAnswer::Appended(Ok(_))), "{answer:?}");
+            assert!(matches!(**answer, LogAnswer::Appended(Ok(_))), "{answer:?}");
         }
         other => panic!("{other:?}"),
     }
@@ -106,6 +106,67 @@ fn remove(node: &mut Node, log: QueueId, ranges: &[(u64, u64)]) {
     let outgoing = broker.door.outgoing(group).expect("it is hosted");
     outgoing.ranges(&broker.pool, OperationKind::Drop, log, ranges);
     node.run();
+}
+
+/// The offsets of all records that a Kafka client is given.
+fn fetched(node: &mut Node, client: Client) -> Vec<u64> {
+    let at = PartitionRef { topic: TopicRef::Name(STREAM.into()), partition: 0 };
+    let cursor = Cursor { at, offset: 0, max_bytes: 1 << 20, epoch: None };
+    let fetch = Fetch { max_wait_ms: 0, min_bytes: 1, max_bytes: 1 << 20, cursors: vec![cursor] };
+    node.ask(client, Request::Log { token: 3, request: LogRequest::Fetch(fetch) });
+    node.run();
+    let [Event::Log(3, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+    let LogAnswer::Fetched(found) = &**answer else { panic!("{answer:?}") };
+    let mut offsets = Vec::new();
+    for batch in &found[0].as_ref().expect("it is there").batches {
+        let opened = recordbatch::open(&batch.block.as_slice()[batch.range.clone()], 1 << 20).expect("sound");
+        let deltas = opened.records().map(|record| record.expect("sound").offset_delta as u64);
+        offsets.extend(deltas.map(|delta| batch.base_offset + delta));
+    }
+    offsets
+}
+
+/// Where the first record of this time or a later one is.
+fn offset_at(node: &mut Node, client: Client, time_ms: i64) -> Option<u64> {
+    let at = PartitionRef { topic: TopicRef::Name(STREAM.into()), partition: 0 };
+    let request = LogRequest::Offsets(vec![(at, OffsetAt::Timestamp(time_ms))]);
+    node.ask(client, Request::Log { token: 4, request });
+    node.run();
+    let [Event::Log(4, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+    let LogAnswer::Offsets(found) = &**answer else { panic!("{answer:?}") };
+    found[0].as_ref().expect("it is there").offset
+}
+
+#[test]
+fn a_batch_of_which_more_was_removed_is_not_shown_as_it_was() {
+    let (mut node, client, log) = with_stream(1, &[]);
+    append(&mut node, client, &batch(&[(0, "a"), (1, "b"), (2, "c")], 1_000, Codec::None));
+    remove(&mut node, log, &[(0, 0)]);
+    assert_eq!(fetched(&mut node, client), [1, 2]);
+    // As many records in all as before.
+    remove(&mut node, log, &[(1, 1)]);
+    append(&mut node, client, &batch(&[(0, "d")], 1_000, Codec::None));
+    assert_eq!(fetched(&mut node, client), [2, 3]);
+}
+
+#[test]
+fn times_are_looked_for_among_what_is_left() {
+    let (mut node, client, log) = with_stream(1, &[]);
+    let mut writer = BatchWriter::new(0);
+    for (offset_delta, timestamp) in [(0, 1_000), (1, 3_000), (2, 2_000)] {
+        let (key, value, headers) = (Some(&b"k"[..]), Some(&b"v"[..]), Headers::NONE);
+        writer.push(&KafkaRecord { offset_delta, timestamp, key, value, headers });
+    }
+    append(&mut node, client, &writer.finish(Codec::None));
+    append(&mut node, client, &batch(&[(0, "d")], 4_000, Codec::None));
+    assert_eq!(offset_at(&mut node, client, 500), Some(0));
+    assert_eq!(offset_at(&mut node, client, 2_500), Some(1));
+    trim(&mut node, client, 1);
+    assert_eq!(offset_at(&mut node, client, 500), Some(1));
+    remove(&mut node, log, &[(1, 1)]);
+    assert_eq!(offset_at(&mut node, client, 500), Some(2));
+    assert_eq!(offset_at(&mut node, client, 2_500), Some(3), "the batch had a later record");
+    assert_eq!(offset_at(&mut node, client, 4_001), None);
 }
 
 #[test]

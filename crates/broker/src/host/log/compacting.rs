@@ -118,7 +118,7 @@ impl Broker {
                 pass.next = chunk.end;
             }
             Some(Ok((block, range))) => {
-                let ranges = pass.walk(&block.as_slice()[range], &chunk, self.now.wall_ms as i64);
+                let ranges = pass.walk(&block.as_slice()[range], &chunk, (start, self.now.wall_ms as i64));
                 pass.next = chunk.end;
                 self.remove_records(&pass, ranges.unwrap_or_default());
             }
@@ -146,14 +146,19 @@ impl Broker {
 }
 
 impl Pass {
-    /// Looks at one batch: notes its keys, or returns what of it goes.
-    fn walk(&mut self, batch: &[u8], chunk: &Chunk, now_ms: i64) -> Result<Vec<(Seq, Seq)>, LogRefusal> {
+    /// Looks at one batch from the log's start on: notes its keys, or returns what of it goes.
+    fn walk(
+        &mut self,
+        batch: &[u8],
+        chunk: &Chunk,
+        (start, now_ms): (u64, i64),
+    ) -> Result<Vec<(Seq, Seq)>, LogRefusal> {
         let opened = recordbatch::open(batch, OPENED_BYTES_MAX)?;
         let mut ranges: Vec<(Seq, Seq)> = Vec::new();
         for record in opened.records() {
             let record = record?;
             let offset = chunk.first + record.offset_delta as u64;
-            let Some(key) = record.key else { continue };
+            let Some(key) = record.key.filter(|_| offset >= start) else { continue };
             match self.phase {
                 Phase::Noting => self.note(key, offset),
                 Phase::Removing

@@ -64,20 +64,49 @@ impl Broker {
         let epoch = state.epoch();
         let known = |offset| FoundOffset { offset: Some(offset), timestamp_ms: None, epoch };
         let nowhere = FoundOffset { offset: None, timestamp_ms: None, epoch };
-        let (chunk, timestamp) = match wanted {
+        let timestamp = match wanted {
             OffsetAt::Earliest => return Some(Ok(known(state.start()))),
             OffsetAt::Latest => return Some(Ok(known(state.end()))),
-            OffsetAt::Timestamp(timestamp) => (state.chunk_by_time(timestamp), timestamp),
-            OffsetAt::MaxTimestamp => {
-                let newest = state.chunk_of_latest();
-                let timestamp = newest.map_or(0, |chunk| chunk.timestamp_max);
-                (newest, timestamp)
-            }
+            OffsetAt::Timestamp(timestamp) => timestamp,
+            OffsetAt::MaxTimestamp => match state.chunk_of_latest() {
+                Some(newest) => newest.timestamp_max,
+                None => return Some(Ok(nowhere)),
+            },
         };
-        let Some(chunk) = chunk.map(|chunk| Chunk::of(state, &chunk)) else { return Some(Ok(nowhere)) };
-        let start = state.start();
         let at = *self.host.by_group.get(&group)?;
-        let (block, range) = match self.batch_of(at, log, &chunk)? {
+        let mut from = 0;
+        // The record that gives a batch its time may be below the log's start, or removed: then it is a later batch.
+        while let Some(chunk) = self.chunk_since(at, log, from, timestamp) {
+            match self.first_in(at, log, &chunk, timestamp)? {
+                Ok(Some(found)) => return Some(Ok(FoundOffset { epoch, ..found })),
+                Ok(None) => from = chunk.end,
+                Err(refusal) => return Some(Err(refusal)),
+            }
+        }
+        Some(Ok(nowhere))
+    }
+
+    /// The first batch from an offset on that has, or had, a record of this time or a later one.
+    fn chunk_since(&self, at: usize, log: QueueId, from: u64, timestamp: i64) -> Option<Chunk> {
+        let state = self.host.groups[at].machine.log(log)?;
+        let found = match from {
+            0 => state.chunk_by_time(timestamp),
+            _ => state.chunks_from(from).find(|chunk| chunk.timestamp_max >= timestamp),
+        };
+        found.map(|chunk| Chunk::of(state, &chunk))
+    }
+
+    /// The first record of a batch that is there and of this time or later; `None` while the batch is being read.
+    fn first_in(
+        &mut self,
+        at: usize,
+        log: QueueId,
+        chunk: &Chunk,
+        timestamp: i64,
+    ) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
+        let start = self.host.groups[at].machine.log(log)?.start();
+        let below = start.saturating_sub(chunk.first);
+        let (block, range) = match self.batch_of(at, log, chunk)? {
             Ok(found) => found,
             Err(refusal) => return Some(Err(refusal)),
         };
@@ -85,13 +114,13 @@ impl Broker {
             Ok(opened) => opened,
             Err(error) => return Some(Err(error.into())),
         };
-        // A batch that the log's start lies within may have the time below it only: then its first record is as near.
-        let found = opened.first_since(timestamp).map(|(delta, timestamp)| FoundOffset {
-            offset: Some((chunk.first + delta as u64).max(start)),
+        let below = i32::try_from(below).unwrap_or(i32::MAX);
+        let found = opened.first_since(below, timestamp).map(|(delta, timestamp)| FoundOffset {
+            offset: Some(chunk.first + delta as u64),
             timestamp_ms: Some(timestamp),
-            epoch,
+            epoch: 0,
         });
-        Some(Ok(found.unwrap_or(nowhere)))
+        Some(Ok(found))
     }
 
     fn epoch_end(&self, group: GroupId, log: QueueId, epoch: u32) -> Result<(u32, u64), LogRefusal> {

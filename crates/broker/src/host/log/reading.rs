@@ -225,8 +225,8 @@ impl Broker {
     ) -> Option<Result<(Block, Range<usize>), LogRefusal>> {
         let group = &self.host.groups[at];
         // Two that differ in what was removed of them are not the same.
-        let removed =
-            if chunk.thinned { group.machine.log(log).map_or(0, |state| state.records()) } else { 0 };
+        let removed_of = |state: &queue::LogState| Some(state.removed_of(&state.chunk(chunk.first)?));
+        let removed = group.machine.log(log).filter(|_| chunk.thinned).and_then(removed_of).unwrap_or(0);
         let key = (group.id, log, chunk.first, removed);
         if let Some(block) = self.host.logs.converted.find(&key) {
             let length = block.len();
