@@ -347,7 +347,8 @@ pub fn body_of(message: MessageId, bytes: usize) -> Vec<u8> {
     body
 }
 
-fn is_body(message: MessageId, bytes: usize, body: &[u8]) -> bool {
+/// Whether it is the body of that message.
+pub fn is_body(message: MessageId, bytes: usize, body: &[u8]) -> bool {
     let word = (message as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     body.len() == bytes
         && body.chunks(512).enumerate().all(|(page, chunk)| {

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod cuts;
 pub mod disk;
+pub mod kafka;
 pub mod ledger;
 pub mod life;
 pub mod node;

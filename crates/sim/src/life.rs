@@ -5,6 +5,7 @@
 use base::Prng;
 
 use crate::client::{Channel, Client, DRAINING, Role, Routes, Stagehand};
+use crate::kafka::{Around, Side};
 use crate::ledger::{Ledger, MessageId};
 use crate::node::Node;
 use crate::plan::Plan;
@@ -33,6 +34,7 @@ pub struct Life {
     routes: Routes,
     clients: Vec<Client>,
     declared: bool,
+    kafka: Option<Side>,
     tally: Tally,
     numbers: u64,
     is_loud: bool,
@@ -56,8 +58,9 @@ impl Life {
         let mut ledger = Ledger::default();
         ledger.is_loud = is_loud;
         ledger.is_lonely(plan.queues - 1);
+        let kafka = plan.kafka.as_ref().map(|plan| Side::new(plan, is_loud));
         let (clients, tally) = (Vec::new(), Tally::default());
-        Life { plan, prng, node, ledger, routes, clients, declared: false, tally, numbers: 0, is_loud }
+        Life { plan, prng, node, ledger, routes, clients, declared: false, kafka, tally, numbers: 0, is_loud }
     }
 
     /// Lives it.
@@ -76,9 +79,11 @@ impl Life {
         self.node.disk.restore();
         self.start()?;
         self.empty_all()?;
+        self.audit_kafka()?;
         self.crash();
         self.start()?;
-        self.find_nothing()
+        self.find_nothing()?;
+        self.audit_kafka()
     }
 
     fn say(&self, what: &str) {
@@ -196,6 +201,9 @@ impl Life {
         }
         let consumes = self.prng.chance(1, 2);
         self.add_client(Role::Loner { consumes });
+        if let Some(kafka) = &mut self.kafka {
+            kafka.hire(&mut self.prng);
+        }
     }
 
     fn add_client(&mut self, role: Role) {
@@ -223,6 +231,45 @@ impl Life {
             if acts && !declares && self.prng.chance(habits.disconnect, 400) {
                 client.leave(&mut self.node, &mut self.ledger, &mut self.prng);
             }
+        }
+        let Some(kafka) = &mut self.kafka else { return };
+        let is_damaged = !self.node.disk.atlas.is_empty();
+        let mut around = Around { node: &mut self.node, prng: &mut self.prng, is_damaged };
+        if let Err((invariant, what)) = kafka.turn(acts, &mut around) {
+            self.ledger.fail(invariant, what);
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.clients.iter().all(Client::is_quiet) && self.kafka.as_ref().is_none_or(Side::is_quiet)
+    }
+
+    /// Promises of durability that were given so far.
+    fn promises(&self) -> u64 {
+        self.ledger.seen.confirmed + self.kafka.as_ref().map_or(0, |kafka| kafka.seen().acked)
+    }
+
+    /// Reads everything of Kafka's and compares it with what must be there.
+    fn audit_kafka(&mut self) -> Result<(), Broken> {
+        let Some(kafka) = &mut self.kafka else { return Ok(()) };
+        kafka.begin_audit();
+        for turn in 0..=PATIENCE {
+            if self.kafka.as_ref().is_none_or(Side::is_audited) {
+                break;
+            }
+            if turn == PATIENCE {
+                return self.fail("L10", "what is in Kafka's partitions cannot be read".to_owned());
+            }
+            self.step();
+            if self.has_halted()? {
+                return self.fail("L10", "the node halts while Kafka's partitions are read".to_owned());
+            }
+            self.let_act(true);
+            self.check()?;
+        }
+        match self.kafka.as_mut().map(|kafka| kafka.end_audit(&mut self.node)) {
+            Some(Err((invariant, what))) => self.fail(invariant, what),
+            _ => Ok(()),
         }
     }
 
@@ -263,12 +310,12 @@ impl Life {
         self.node.drain_sockets();
         self.let_act(true);
         self.check()?;
-        let before = self.ledger.seen.confirmed;
+        let before = self.promises();
         for _ in 0..30 {
             self.step();
             self.let_act(true);
         }
-        match self.ledger.seen.confirmed - before {
+        match self.promises() - before {
             0 => self.check(),
             late => self.fail("L1", format!("{late} publishes were confirmed after a failed write or sync")),
         }
@@ -277,7 +324,7 @@ impl Life {
     /// Nobody wants anything new: everything asked for is answered within a bound.
     fn everything_is_answered(&mut self) -> Result<(), Broken> {
         for _ in 0..PATIENCE {
-            if self.clients.iter().all(Client::is_quiet) {
+            if self.is_quiet() {
                 return Ok(());
             }
             self.step();
@@ -287,7 +334,8 @@ impl Life {
             self.let_act(false);
             self.check()?;
         }
-        let waits: String = self.clients.iter().map(Client::waits_for).collect();
+        let mut waits: String = self.clients.iter().map(Client::waits_for).collect();
+        self.kafka.iter().for_each(|kafka| waits.push_str(&kafka.waits_for()));
         self.fail("L10", format!("never answered:{waits}"))
     }
 
@@ -296,6 +344,7 @@ impl Life {
         let sound = self.node.halted.is_none() && !self.node.disk.errors.are_coming();
         if sound && self.node.disk.atlas.is_empty() && self.prng.chance(1, 4) {
             self.tally.orderly_ends += 1;
+            self.kafka.iter_mut().for_each(|kafka| kafka.hang_up_all(&mut self.node));
             for _ in 0..PATIENCE {
                 self.clients.iter_mut().for_each(|client| client.close(&mut self.ledger));
                 self.let_act(false);
@@ -333,6 +382,7 @@ impl Life {
         self.node.crash(&mut self.prng);
         self.clients.iter_mut().for_each(|client| client.lost(&mut self.ledger));
         self.clients.clear();
+        self.kafka.iter_mut().for_each(Side::crashed);
     }
 
     /// Takes everything out of every queue and compares it with what must be there.
@@ -451,6 +501,7 @@ impl Life {
 
     fn sum_up(self) -> Outcome {
         let (disk, seen) = (self.node.disk.tally, self.ledger.seen);
+        let kafka = self.kafka.as_ref().map(Side::seen).unwrap_or_default();
         let tally = Tally {
             published: seen.published,
             confirmed: seen.confirmed,
@@ -473,6 +524,23 @@ impl Life {
             failed_operations: disk.errors,
             flipped_bits: disk.flips,
             misdirected_writes: disk.misdirected,
+            kafka_written: kafka.written,
+            kafka_acked: kafka.acked,
+            kafka_resent: kafka.resent,
+            kafka_read: kafka.read,
+            kafka_looked_up: kafka.looked_up,
+            kafka_deleted: kafka.deleted,
+            kafka_outlived: kafka.outlived,
+            kafka_compacted: kafka.compacted,
+            kafka_marks_gone: kafka.marks_gone,
+            kafka_out_of_range: kafka.out_of_range,
+            kafka_probes: kafka.probes,
+            kafka_put_off: kafka.put_off,
+            kafka_commits: kafka.commits,
+            kafka_commits_refused: kafka.commits_refused,
+            kafka_offsets_fetched: kafka.offsets_fetched,
+            kafka_generations: kafka.generations,
+            kafka_assigned: kafka.assigned,
             ..self.tally
         };
         Outcome { broken: self.ledger.broken, trace: self.node.trace, tally }

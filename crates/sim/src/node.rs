@@ -62,6 +62,8 @@ pub struct Node {
 
 /// Most microseconds that pass at once: clients do something in between, too.
 const LEAP_US: u64 = 5000;
+/// Most microseconds that pass at once while clients rest: enough for what happens once a second.
+const REST_US: u64 = 1_200_000;
 
 /// The name and password of every client.
 pub const USER: (&str, &str) = ("guest", "guest");
@@ -151,12 +153,21 @@ impl Node {
         self.mix(0xc4a5);
     }
 
-    /// A client connects.
+    /// A client of AMQP connects.
     pub fn connect(&mut self, prng: &mut Prng) -> ConnId {
+        self.accept(Door::Amqp, prng)
+    }
+
+    /// A client of Kafka connects.
+    pub fn connect_kafka(&mut self, prng: &mut Prng) -> ConnId {
+        self.accept(Door::Kafka, prng)
+    }
+
+    fn accept(&mut self, door: Door, prng: &mut Prng) -> ConnId {
         self.connections += 1;
         let (conn, shard) = (ConnId(self.connections), prng.below(u64::from(self.plan.shards)) as u16);
         let peer = Peer { address: format!("client-{conn}"), local: "node:1".into(), loopback: true };
-        self.shards[usize::from(shard)].accepted(conn, Door::Amqp, peer, self.now);
+        self.shards[usize::from(shard)].accepted(conn, door, peer, self.now);
         self.sockets.insert(conn, Socket { shard, ..Socket::default() });
         conn
     }
@@ -189,6 +200,11 @@ impl Node {
         [deadlines, mail, self.disk.next_due_us()].into_iter().flatten().min()
     }
 
+    /// How far ahead the next thing may be that everybody waits for.
+    fn leap_us(&self, prng: &mut Prng) -> u64 {
+        if self.plan.rests && prng.chance(1, 8) { REST_US } else { LEAP_US }
+    }
+
     /// Time passes, and every shard has a turn.
     pub fn step(&mut self, prng: &mut Prng) {
         let before = self.now.mono_us;
@@ -196,7 +212,7 @@ impl Node {
         let pass = 1 + prng.below(60);
         self.now.mono_us = match prng.chance(1, 2) {
             true => before + pass,
-            false => next.clamp(before + pass, before + LEAP_US),
+            false => next.clamp(before + pass, before + self.leap_us(prng)),
         };
         self.now.wall_ms += (self.now.mono_us - before) / 1000;
         self.turn(prng);

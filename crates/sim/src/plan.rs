@@ -5,6 +5,8 @@
 use base::Prng;
 use model::Limits;
 
+use crate::kafka;
+
 /// Faults of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -79,6 +81,10 @@ pub struct Plan {
     pub habits: Habits,
     /// What goes wrong.
     pub faults: Faults,
+    /// Whether clients rest now and then, so that much time passes.
+    pub rests: bool,
+    /// What clients of Kafka do, where there are any.
+    pub kafka: Option<kafka::Plan>,
 }
 
 impl Plan {
@@ -105,12 +111,14 @@ impl Plan {
             mail_us: *prng.pick(&[10, 300, 3000]),
             habits: habits(prng),
             faults: faults(prng),
+            rests: prng.chance(1, 2),
+            kafka: kafka::Plan::draw(prng),
         }
     }
 
     /// A plan in which nothing goes wrong and no timer plays a part.
     pub fn calm(&self) -> Plan {
-        Plan { faults: Faults::default(), ..self.clone() }
+        Plan { faults: Faults::default(), rests: false, ..self.clone() }
     }
 }
 
@@ -119,6 +127,7 @@ fn limits(prng: &mut Prng) -> Limits {
         entry_bytes_max: *prng.pick(&[16 << 10, 64 << 10, 1 << 20]),
         frame_bytes_max: *prng.pick(&[8192, 131_072]),
         heartbeat_s: 0,
+        handshake_ms: 600_000,
         turn_bytes_max: *prng.pick(&[4 << 10, 256 << 10]),
         unconfirmed_bytes_max: *prng.pick(&[64 << 10, 64 << 20]),
         uncommitted_bytes_max: *prng.pick(&[64 << 10, 64 << 20]),

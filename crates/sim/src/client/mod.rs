@@ -42,7 +42,8 @@ pub struct Link {
     is_loud: bool,
 }
 
-type Fault = (&'static str, String);
+/// The id of a broken promise, and what happened.
+pub type Fault = (&'static str, String);
 
 impl Link {
     fn new(conn: ConnId, is_loud: bool) -> Link {

@@ -1,0 +1,211 @@
+//! The few frames of Kafka's protocol that the simulator's clients speak, in versions without tagged fields.
+//!
+//! ```text
+//! request   i32 size  i16 api  i16 version  i32 correlation  string client  body
+//! answer    i32 size  i32 correlation  body
+//! ```
+//! In: values. Out: bytes; fields of answers. Never: shares code with the door that it speaks to.
+
+use crate::client::Fault;
+
+/// A kind of request and the version of it that is spoken here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Api(pub i16, pub i16);
+
+macro_rules! apis {
+    ($($name:ident $key:literal $version:literal;)*) => {
+        $(pub(super) const $name: Api = Api($key, $version);)*
+    };
+}
+
+apis! {
+    PRODUCE 0 7;
+    FETCH 1 11;
+    LIST_OFFSETS 2 5;
+    METADATA 3 7;
+    OFFSET_COMMIT 8 7;
+    OFFSET_FETCH 9 5;
+    JOIN_GROUP 11 5;
+    HEARTBEAT 12 3;
+    LEAVE_GROUP 13 3;
+    SYNC_GROUP 14 3;
+    SASL_HANDSHAKE 17 1;
+    API_VERSIONS 18 0;
+    CREATE_TOPICS 19 4;
+    DELETE_RECORDS 21 1;
+    INIT_PRODUCER_ID 22 1;
+    SASL_AUTHENTICATE 36 0;
+}
+
+/// Error codes that mean something to the clients.
+pub(super) mod code {
+    pub const NONE: i16 = 0;
+    pub const OFFSET_OUT_OF_RANGE: i16 = 1;
+    pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub const LEADER_NOT_AVAILABLE: i16 = 5;
+    pub const REQUEST_TIMED_OUT: i16 = 7;
+    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    pub const ILLEGAL_GENERATION: i16 = 22;
+    pub const UNKNOWN_MEMBER_ID: i16 = 25;
+    pub const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub const TOPIC_ALREADY_EXISTS: i16 = 36;
+    pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub const KAFKA_STORAGE_ERROR: i16 = 56;
+    pub const UNKNOWN_PRODUCER_ID: i16 = 59;
+    pub const MEMBER_ID_REQUIRED: i16 = 79;
+}
+
+/// Appending the primitives of the protocol.
+pub(super) trait PutFields {
+    fn i8(&mut self, value: i8);
+    fn i16(&mut self, value: i16);
+    fn i32(&mut self, value: i32);
+    fn i64(&mut self, value: i64);
+    fn text(&mut self, text: &str);
+    fn null_text(&mut self);
+    fn blob(&mut self, bytes: &[u8]);
+    fn varint(&mut self, value: i64);
+}
+
+impl PutFields for Vec<u8> {
+    fn i8(&mut self, value: i8) {
+        self.push(value.cast_unsigned());
+    }
+
+    fn i16(&mut self, value: i16) {
+        self.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn i32(&mut self, value: i32) {
+        self.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn i64(&mut self, value: i64) {
+        self.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.i16(text.len() as i16);
+        self.extend_from_slice(text.as_bytes());
+    }
+
+    fn null_text(&mut self) {
+        self.i16(-1);
+    }
+
+    fn blob(&mut self, bytes: &[u8]) {
+        self.i32(bytes.len() as i32);
+        self.extend_from_slice(bytes);
+    }
+
+    fn varint(&mut self, value: i64) {
+        let mut rest = (value << 1 ^ value >> 63).cast_unsigned();
+        while rest >= 0x80 {
+            self.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.push(rest as u8);
+    }
+}
+
+/// Appends a whole request.
+pub(super) fn put_request(out: &mut Vec<u8>, api: Api, correlation: i32, body: &[u8]) {
+    let client = "sim";
+    out.i32((2 + 2 + 4 + 2 + client.len() + body.len()) as i32);
+    out.i16(api.0);
+    out.i16(api.1);
+    out.i32(correlation);
+    out.text(client);
+    out.extend_from_slice(body);
+}
+
+/// A cursor over fields.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields<'a>(pub &'a [u8]);
+
+fn short() -> Fault {
+    ("L11", "an answer ends early".to_owned())
+}
+
+impl<'a> Fields<'a> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
+        let (head, rest) = self.0.split_at_checked(count).ok_or_else(short)?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub fn i16(&mut self) -> Result<i16, Fault> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    pub fn i32(&mut self) -> Result<i32, Fault> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub fn i64(&mut self) -> Result<i64, Fault> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    /// A text; null is empty.
+    pub fn text(&mut self) -> Result<&'a str, Fault> {
+        let length = usize::try_from(self.i16()?).unwrap_or(0);
+        std::str::from_utf8(self.take(length)?).map_err(|_| short())
+    }
+
+    /// Bytes behind their length; null is empty.
+    pub fn blob(&mut self) -> Result<&'a [u8], Fault> {
+        let length = usize::try_from(self.i32()?).unwrap_or(0);
+        self.take(length)
+    }
+
+    pub fn list(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+        (0..self.i32()?.max(0)).try_for_each(|_| each(self))
+    }
+
+    pub fn varint(&mut self) -> Result<i64, Fault> {
+        let mut value = 0u64;
+        for at in 0..10 {
+            let byte = self.take(1)?[0];
+            value |= u64::from(byte & 0x7f).wrapping_shl(7 * at);
+            if byte < 0x80 {
+                return Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()));
+            }
+        }
+        Err(short())
+    }
+
+    /// Bytes behind a varint; -1 is null.
+    pub fn var_bytes(&mut self) -> Result<Option<&'a [u8]>, Fault> {
+        let length = self.varint()?;
+        usize::try_from(length).ok().map(|length| self.take(length)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_these_bytes() {
+        let mut out = Vec::new();
+        put_request(&mut out, API_VERSIONS, 7, b"x");
+        assert_eq!(out, [0, 0, 0, 14, 0, 18, 0, 0, 0, 0, 0, 7, 0, 3, b's', b'i', b'm', b'x']);
+    }
+
+    #[test]
+    fn varints_come_back() {
+        for value in [0, -1, 63, 64, -65, i64::MAX, i64::MIN] {
+            let mut bytes = Vec::new();
+            bytes.varint(value);
+            assert_eq!(Fields(&bytes).varint(), Ok(value));
+            assert!(Fields(&bytes[..bytes.len() - 1]).varint().is_err());
+        }
+    }
+}
