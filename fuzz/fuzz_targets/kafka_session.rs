@@ -23,6 +23,12 @@ fn stream(settings: u8, data: &[u8]) -> Vec<u8> {
         let (kind, version) = (draws.byte(), draws.byte());
         request(kind, version, draws.piece(), &mut out);
     }
+    if settings & 16 != 0 {
+        // The beginning of a request of records that is larger than what is held of one.
+        let header = [0, 0, 0, draws.byte() % 14, 0, 0, 0, 1, 0xff, 0xff];
+        out.extend_from_slice(&(4u32 << 20).to_be_bytes());
+        out.extend_from_slice(&header);
+    }
     out.extend_from_slice(draws.0);
     out
 }

@@ -30,7 +30,15 @@ fn row() -> Block {
 pub fn delivered(lane: Lane, consumer: ConsumerId, first: u64, count: u64) -> Delivered {
     let item = |seq| Item { seq: Seq(seq), at: 0, count: (seq % 3) as u32, redelivered: seq % 3 > 0 };
     let items = (first..first + count).map(item).collect();
-    Delivered { lane, consumer, queue: QueueId(1 + first % 2), block: row(), items, settled: false, stream: first % 5 == 0 }
+    Delivered {
+        lane,
+        consumer,
+        queue: QueueId(1 + first % 2),
+        block: row(),
+        items,
+        settled: false,
+        stream: first % 5 == 0,
+    }
 }
 
 /// What a message that found no queue comes back as.
@@ -60,12 +68,17 @@ pub fn refused(lane: Option<Lane>, dice: u8) -> Event {
 pub fn answers(request: &Request<'_>, dice: u8) -> Vec<Event> {
     let no = dice % 7 == 6;
     match request {
-        Request::Authenticate { .. } | Request::Enter { .. } if no => vec![refused(None, dice)],
-        Request::Authenticate { .. } => vec![Event::Admitted],
+        Request::Authenticate { .. } | Request::Anonymous | Request::Enter { .. } if no => {
+            vec![refused(None, dice)]
+        }
+        Request::Authenticate { .. } | Request::Anonymous => vec![Event::Admitted],
         Request::Enter { .. } => vec![Event::Entered],
         Request::CloseLane { lane } => vec![Event::LaneClosed(*lane)],
         Request::Close => vec![Event::Closed],
-        Request::Settle { .. } | Request::Grant { .. } | Request::Window { .. } => vec![],
+        // Nobody who speaks AMQP asks by offset.
+        Request::Settle { .. } | Request::Grant { .. } | Request::Window { .. } | Request::Log { .. } => {
+            vec![]
+        }
         Request::Publish(publish) if no => vec![refused(Some(publish.lane), dice)],
         Request::Publish(publish) if publish.token == 0 => vec![],
         Request::Publish(publish) => vec![Event::Confirmed(publish.lane, publish.token, publish.token)],

@@ -36,6 +36,7 @@ pub fn all() -> Vec<Step> {
         step("policy", "every direct dependency has its reason in deny.toml", policy_check),
         step("clippy", "no warnings", clippy),
         step("unit", "unit and property tests of every crate", unit),
+        step("fuzz", "the fuzz targets compile", fuzz),
         step("build", "the broker as users run it", build),
         step("planted", "every planted bug is found", planted),
         step("simulator", "whole nodes on virtual disks and clocks, 300 seeds", simulator),
@@ -118,6 +119,16 @@ fn policy_check() -> Outcome {
 
 fn clippy() -> Outcome {
     check(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+/// They are a workspace of their own, which nobody else would miss; to run them takes a nightly compiler, to check does
+/// not.
+fn fuzz() -> Outcome {
+    let target = metadata::workspace().map_err(alone)?.target.join("fuzz");
+    let manifest = metadata::root().join("fuzz/Cargo.toml");
+    let mut command = cargo();
+    command.args(["check", "--locked", "--quiet", "--manifest-path"]).arg(manifest);
+    check(command.env("CARGO_TARGET_DIR", target))
 }
 
 fn unit() -> Outcome {
