@@ -5,6 +5,7 @@ In: the built broker (WAYSTATION_BINARY or the release build), the jars of Apach
 measured. Out: a table of medians, as docs/benchmarks.md has it. Never: runs two servers at once.
 
     python3 tests-clients/kafka/peers.py --runs 5 --seconds 5
+    python3 tests-clients/kafka/peers.py --held 60      # this broker only: one long run, far beyond the ring
 """
 
 import argparse
@@ -31,6 +32,8 @@ SCENARIOS = {
     "100b-16k": ["--size", "100", "--batch", "16384", "--mode", "both"],
     "16b-16k": ["--size", "16", "--batch", "16384", "--mode", "both"],
 }
+HELD = ["--size", "1024", "--batch", "262144", "--mode", "produce", "--pipeline", "20", "--retention-bytes", str(4 << 30)]
+RING = 1 << 30
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>waystation</groupId><artifactId>kafka-server</artifactId><version>1</version>
 <dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -138,6 +141,26 @@ def bench(url, options, seconds):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def held(root, seconds, runs):
+    """Produces for long, beyond the ring: old segments leave it, and what is beyond the retention goes."""
+    for _ in range(runs):
+        before = disk(root, 2)
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="waystation-peers-", dir=root))
+        try:
+            with Waystation(folder) as url:
+                report = bench(url, HELD, seconds)
+        finally:
+            shutil.rmtree(folder)
+        raw = (before + disk(root, 2)) / 2
+        rate, records = report["megabytes_per_second"], report["confirmed_in_all"]
+        assert records * 1024 > 2 * RING, f"{records} records do not go far beyond the ring"
+        print(
+            f"held {seconds:.0f} s: {rate:.0f} MB/s, {rate / raw:.0%} of the disk's {raw:.0f} MB/s in synced writes of "
+            f"1 MiB; {records * 1024 / RING:.1f} times the ring; {report['server_cpu_us_per_mb']:.0f} us of CPU per MB; "
+            f"confirm p50 {report['confirm_us_p50'] / 1000:.1f} ms, p99 {report['confirm_us_p99'] / 1000:.1f} ms"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
@@ -145,8 +168,11 @@ def main():
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; repeatable")
     parser.add_argument("--only", choices=["waystation"], help="without Apache Kafka")
     parser.add_argument("--folder", type=pathlib.Path, help="on the disk to be measured; default: here")
+    parser.add_argument("--held", type=float, metavar="SECONDS", help="only one long run of this broker per run")
     arguments = parser.parse_args()
     root = arguments.folder or pathlib.Path.cwd()
+    if arguments.held:
+        return held(root, arguments.held, arguments.runs)
     peers = ["waystation"]
     if not arguments.only:
         classpath = jars(root / "target" / "kafka-server")

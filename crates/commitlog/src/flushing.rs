@@ -17,6 +17,9 @@ use crate::segment::{FIRST_FLUSH, Link, SegmentHeader, State};
 /// which would cost the disk as much again, while the sync of blocks never written adds little to theirs.
 const LARGE: u64 = if cfg!(test) { 4 << 10 } else { 512 << 10 };
 
+/// How much larger that segment is: what moves a segment out of the ring costs as many syncs whatever is in it.
+const LARGER: u64 = 4;
+
 /// Where the next flush goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tail {
@@ -124,6 +127,8 @@ impl CommitLog {
         if coming || self.ring.choose(bytes, self.floor, newest).is_some() {
             return;
         }
+        let is_roomy = 4 * LARGER * bytes <= self.config.ring_bytes_max && !self.is_scarce;
+        let bytes = if are_large && is_roomy { LARGER * bytes } else { bytes };
         let segment = self.ring.add(self.config.shard, bytes, State::Coming);
         let (slot, file) = (segment.slot, segment.file.clone());
         self.operations.ask(UnderWay::Prepare(slot), |id| match are_large {

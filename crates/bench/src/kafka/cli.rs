@@ -37,6 +37,7 @@ pub(crate) fn command() -> Command {
             "Replicas of each partition, 0 for the server's default [default: 1]",
             small(),
         ))
+        .arg(number("retention-bytes", "Bytes each partition keeps, so that a long run fits the disk", any()))
         .arg(number("size", "Bytes of a value; from 16 on every byte is checked [default: 1024]", any()))
         .arg(number("batch", "Bytes of a batch, about [default: 65536]", any()))
         .arg(choice("acks", &["0", "1", "all"]).default_value("all").help("Who must have a batch"))
@@ -87,6 +88,7 @@ pub(crate) fn plan(matches: &ArgMatches) -> Result<Plan> {
             0 => -1,
             replicas => i16::try_from(replicas).unwrap_or(i16::MAX),
         },
+        retention: matches.get_one("retention-bytes").copied(),
         size: usize::try_from(number("size", 1024)).unwrap_or(usize::MAX),
         batch: usize::try_from(number("batch", 64 << 10)).unwrap_or(usize::MAX),
         acks: text("acks").parse().unwrap_or(-1),
@@ -139,7 +141,7 @@ mod tests {
         let plan = parsed(
             "kafka --url kafka://h:1 --mode fetch --producers 2 --consumers 3 --topics 4 --partitions 5 --replicas 0 \
              --size 17 --batch 99 --acks 1 --pipeline 7 --fetch-bytes 8 --fetch-wait 0.1 --rate 100 --messages 50 \
-             --patience 3 --server-pid 4,5 -o json --quiet",
+             --patience 3 --retention-bytes 9 --server-pid 4,5 -o json --quiet",
         )
         .unwrap();
         assert_eq!((plan.host.as_str(), plan.port, plan.mode, plan.acks), ("h", 1, Mode::Fetch, 1));
@@ -148,7 +150,7 @@ mod tests {
         assert_eq!((plan.fetch_bytes, plan.fetch_wait), (8, Duration::from_millis(100)));
         assert_eq!((plan.rate, plan.until), (Some(100), Until::Published(50)));
         assert_eq!((plan.server_pids.as_slice(), plan.warmup), (&[4, 5][..], Duration::ZERO));
-        assert!(!plan.progress);
+        assert!(!plan.progress && plan.retention == Some(9));
         assert_eq!(parsed("kafka --acks 0").unwrap().acks, 0);
     }
 

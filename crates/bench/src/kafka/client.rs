@@ -52,7 +52,11 @@ pub(crate) fn create(link: &mut Link, plan: &Plan, names: &[String]) -> Result<(
             out.put_i32(plan.partitions as i32);
             out.put_i16(plan.replicas);
             out.put_i32(0);
-            out.put_i32(0);
+            out.put_i32(i32::from(plan.retention.is_some()));
+            if let Some(bytes) = plan.retention {
+                out.put_text("retention.bytes");
+                out.put_text(&bytes.to_string());
+            }
         }
         out.put_i32(30_000);
         out.push(0);

@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) partitions: u32,
     /// Replicas of each partition; -1 is the server's default.
     pub(crate) replicas: i16,
+    /// Bytes that each partition keeps at least; `None` is the server's default.
+    pub(crate) retention: Option<u64>,
     /// Bytes of a record's value.
     pub(crate) size: usize,
     /// Bytes of a batch, about.
@@ -88,6 +90,7 @@ impl Plan {
             topics: 1,
             partitions: 1,
             replicas: 1,
+            retention: None,
             size: 1024,
             batch: 64 << 10,
             acks: -1,

@@ -371,7 +371,8 @@ impl Outgoing {
         let Some(builder) = self.builder.take() else { return };
         self.next = builder.next_sequence();
         self.waiting_open = 0;
-        self.capacity = builder.len() + builder.len() / 8;
+        // A turn's last entry is often a short one, and the next turn's first is not: growing would copy it.
+        self.capacity = (builder.len() + builder.len() / 8).max(self.capacity - self.capacity / 8);
         let block = builder.seal(now.wall_ms, 0);
         let since = std::mem::take(&mut self.publishing).then_some(now.mono_us);
         let appends_due = self.appends_due_us.take();

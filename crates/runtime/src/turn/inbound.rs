@@ -1,7 +1,9 @@
 //! Reading sockets: one read per connection and turn into one shared buffer, so that idle connections own none.
 //!
 //! What the shard did not use stays with the connection: a little is copied back in front of the next read; much (a
-//! part of a large frame) keeps a buffer of its own to which the next read appends. Buffers are recycled.
+//! part of a large frame) keeps a buffer of its own to which the next reads append. That one has room for several
+//! large frames and is kept while they keep coming, so that of each byte of theirs little is moved. Buffers are
+//! recycled.
 
 use std::io;
 
@@ -11,6 +13,10 @@ use super::connection::Connection;
 
 /// Bytes of one read.
 const READ: usize = 256 << 10;
+/// Bytes of a connection's own buffer, unless one frame is larger.
+const LARGE: usize = 1 << 20;
+/// Bytes read at once behind what is there already: a turn that took more would keep the disk waiting.
+const READ_MORE: usize = 512 << 10;
 /// A read that brought this much may have left more behind.
 const MUCH: usize = 32 << 10;
 /// Up to this much left over is copied rather than given a large buffer.
@@ -69,7 +75,7 @@ impl Inbound {
         match buffer.capacity() {
             0 => {}
             capacity if capacity <= SMALL => keep(&mut self.small, SPARE_SMALL, buffer),
-            capacity if capacity <= 4 * READ => keep(&mut self.large, SPARE_LARGE, buffer),
+            capacity if capacity <= 2 * LARGE => keep(&mut self.large, SPARE_LARGE, buffer),
             _ => {}
         }
     }
@@ -77,7 +83,7 @@ impl Inbound {
     fn read_shared(&mut self, connection: &mut Connection, use_up: impl FnOnce(&[u8]) -> usize) -> Taken {
         self.shared.clear();
         self.shared.extend_from_slice(&connection.leftover);
-        let read = fill(connection, &mut self.shared);
+        let read = fill(connection, &mut self.shared, READ);
         if self.shared.len() == connection.leftover.len() {
             return taken(read);
         }
@@ -101,9 +107,11 @@ impl Inbound {
         use_up: impl FnOnce(&[u8]) -> usize,
     ) -> Taken {
         let before = connection.leftover.len();
-        connection.leftover.reserve(READ);
+        if connection.leftover.capacity() - before < READ {
+            connection.leftover.reserve(READ);
+        }
         let mut buffer = std::mem::take(&mut connection.leftover);
-        let read = fill(connection, &mut buffer);
+        let read = fill(connection, &mut buffer, READ_MORE);
         connection.leftover = buffer;
         if connection.leftover.len() == before {
             return taken(read);
@@ -133,17 +141,18 @@ impl Inbound {
             0 => Vec::new(),
             _ => shelf.pop().unwrap_or_default(),
         };
-        buffer.reserve_exact(bytes);
+        buffer.reserve_exact(if bytes <= SMALL { bytes } else { bytes.max(LARGE) });
         buffer
     }
 }
 
 /// Reads what the socket has, in as many calls as bring much: one call brings 64 KiB at most over loopback, and a turn
 /// that saw only those would seal small entries.
-fn fill(connection: &Connection, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+fn fill(connection: &Connection, buffer: &mut Vec<u8>, most: usize) -> rustix::io::Result<usize> {
+    let end = buffer.len() + most;
     let first = rustix::io::read(&connection.socket, spare_capacity(buffer))?;
     let mut newest = first;
-    while newest >= MUCH && buffer.capacity() - buffer.len() >= MUCH {
+    while newest >= MUCH && buffer.capacity() - buffer.len() >= MUCH && buffer.len() < end {
         // Whatever ends this is met again by the next turn's read.
         newest = rustix::io::read(&connection.socket, spare_capacity(buffer)).unwrap_or(0);
     }
