@@ -161,33 +161,32 @@ impl Broker {
             }
             Content::Unsubscribe { group, queue, key } => self.remove_taker(group, queue, key),
             Content::Grant { group, queue, key, messages, bytes } => {
-                if let Some(group) = self.host.group(group)
-                    && let Some(hosted) = group.queues.get_mut(&queue)
-                {
-                    hosted.delivery.grant(key, messages, i64::from(bytes));
-                    if !hosted.delivery.ran_dry() {
-                        group.wake(queue);
-                    }
-                } else {
+                let mut granted = false;
+                if let Some(group) = self.host.group(group) {
+                    group.change(queue, |delivery| {
+                        granted = true;
+                        delivery.grant(key, messages, i64::from(bytes));
+                        !delivery.ran_dry()
+                    });
+                }
+                if !granted {
                     self.host.logs.followers.grant(key, messages, bytes);
                 }
             }
             Content::TakeBack { group, queue, items } => {
-                if let Some(group) = self.host.group(group)
-                    && let Some(hosted) = group.queues.get_mut(&queue)
-                {
-                    for item in items {
-                        hosted.delivery.on_unseen(item.seq, item.redelivered);
-                    }
-                    group.wake(queue);
+                if let Some(group) = self.host.group(group) {
+                    group.change(queue, |delivery| {
+                        items.iter().for_each(|item| delivery.on_unseen(item.seq, item.redelivered));
+                        true
+                    });
                 }
             }
             Content::Return { group, queue, range } => {
-                if let Some(group) = self.host.group(group)
-                    && let Some(hosted) = group.queues.get_mut(&queue)
-                {
-                    hosted.delivery.on_returned(range.0, range.1);
-                    group.wake(queue);
+                if let Some(group) = self.host.group(group) {
+                    group.change(queue, |delivery| {
+                        delivery.on_returned(range.0, range.1);
+                        true
+                    });
                 }
             }
             Content::Read { ticket, request } => self.read_logs(from, ticket, request),

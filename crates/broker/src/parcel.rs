@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base::Block;
 use model::{
-    GroupId, Item, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId, StreamFilter, StreamStart,
+    GroupId, Items, Lane, OpSequence, Origin, QueueId, Refusal, Seq, ShardId, StreamFilter, StreamStart,
 };
 use queue::{ConsumerKey, Handed, Subscription};
 use topology::Target;
@@ -75,7 +75,7 @@ pub(crate) enum Content {
     TakeBack {
         group: GroupId,
         queue: QueueId,
-        items: Vec<Item>,
+        items: Items,
     },
     /// Returned without counting: nothing that is replicated changes.
     Return {

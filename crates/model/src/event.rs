@@ -1,6 +1,7 @@
 //! What the broker tells a session.
 
 use base::Block;
+use smallvec::SmallVec;
 
 use crate::{ConsumerId, Lane, LogAnswer, Protocol, QueueId, Refusal, Seq};
 
@@ -65,12 +66,15 @@ pub struct Delivered {
     /// Where the rows are.
     pub block: Block,
     /// The messages in order.
-    pub items: Vec<Item>,
+    pub items: Items,
     /// Whether they are settled by being sent: then they do not go back, whoever is there to take them.
     pub settled: bool,
     /// Whether the queue is a stream: places are offsets that readers come back to, and settling ends nothing.
     pub stream: bool,
 }
+
+/// Delivered messages; a single one, as in queues that keep up, needs no allocation.
+pub type Items = SmallVec<[Item; 1]>;
 
 /// One delivered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

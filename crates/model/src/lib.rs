@@ -19,7 +19,9 @@ mod value;
 
 pub use batch::Batch;
 pub use entry::{Entry, EntryBuilder, Operation, OperationKind};
-pub use event::{CommittedStatus, Delivered, Event, Item, OwnedRecord, PartitionStatus, QueueStatus, Status};
+pub use event::{
+    CommittedStatus, Delivered, Event, Item, Items, OwnedRecord, PartitionStatus, QueueStatus, Status,
+};
 pub use ids::{
     ConnId, ConsumerId, GroupId, Index, Lane, NodeId, OpSequence, Origin, Protocol, QueueId, Seq, ShardId,
     Term,

@@ -19,7 +19,6 @@
 //! the rest (counters, which entries are needed) is not written.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use base::{Bug, Put, Reader, planted};
@@ -29,7 +28,6 @@ use model::{Damaged, Index, QueueId};
 use crate::bits;
 use crate::liveness::Liveness;
 use crate::log_checkpoint::{encode_chunks, encode_log, encode_producers};
-use crate::machine::bucket_of;
 use crate::offsets_checkpoint::{encode_coordinator, encode_groups};
 use crate::origins::{Piece, Place};
 use crate::queue_state::{Failures, IN_PARTS, Run};
@@ -54,8 +52,8 @@ pub struct View {
 #[derive(Clone, Debug)]
 enum Stage {
     Head,
-    /// The queue behind this one in this bucket.
-    Queue(usize, Option<QueueId>),
+    /// The queue behind this one.
+    Queue(Option<QueueId>),
     /// Runs of this queue behind the one that ended here and was in this entry.
     Runs(QueueId, u64, u64),
     /// Failures of this queue from this place on.
@@ -106,16 +104,12 @@ impl View {
         match self.stage.clone() {
             Stage::Head => {
                 encode_head(&self.machine, out);
-                Stage::Queue(0, None)
+                Stage::Queue(None)
             }
-            Stage::Queue(bucket, after) => {
-                let Some(queues) = self.machine.buckets.get(bucket) else { return Stage::Log(None) };
-                let from = after.map_or(Unbounded, Excluded);
-                let Some((id, queue)) = queues.range((from, Unbounded)).next() else {
-                    return Stage::Queue(bucket + 1, None);
-                };
-                encode_queue(*id, queue, out);
-                Stage::Runs(*id, 0, 0)
+            Stage::Queue(after) => {
+                let Some((id, queue)) = self.machine.queues.next(after) else { return Stage::Log(None) };
+                encode_queue(id, queue, out);
+                Stage::Runs(id, 0, 0)
             }
             Stage::Runs(id, end, index) => {
                 let queue = self.queue(id);
@@ -126,7 +120,7 @@ impl View {
             }
             Stage::Failures(id, from) => match encode_failures(self.queue(id), from, out) {
                 Some(from) => Stage::Failures(id, from),
-                None => Stage::Queue(bucket_of(id), Some(id)),
+                None => Stage::Queue(Some(id)),
             },
             log @ (Stage::Log(_) | Stage::Chunks(..) | Stage::Producers(..)) => self.encode_logs(log, out),
             offsets @ (Stage::Coordinator(_) | Stage::Groups(..)) => self.encode_offsets(offsets, out),
@@ -187,7 +181,7 @@ fn encode_head(machine: &GroupMachine, out: &mut Vec<u8>) {
     out.put_u64_le(machine.applied.0);
     out.put_u64_le(machine.time_ms);
     out.put_u32_le(machine.origins.places.len() as u32);
-    out.put_u64_le(machine.buckets.iter().map(|bucket| bucket.len() as u64).sum());
+    out.put_u64_le(machine.queues.len());
     out.put_u64_le(machine.logs.len());
     out.put_u64_le(machine.coordinators.len());
     for (id, place) in &machine.origins.places {
@@ -296,8 +290,7 @@ impl GroupMachine {
         for _ in 0..queues {
             let id = QueueId(decoder.reader.u64_le()?);
             let queue = decoder.queue()?;
-            let bucket = Arc::make_mut(&mut machine.buckets[bucket_of(id)]);
-            require(bucket.insert(id, Arc::new(queue)).is_none())?;
+            require(machine.queues.insert(id, queue))?;
         }
         for _ in 0..logs {
             let id = QueueId(decoder.reader.u64_le()?);

@@ -1,18 +1,24 @@
 //! A sorted sequence in shared chunks: cheap to freeze, cheap at both ends, compact however few items are left.
 //!
-//! Cloning copies one pointer per chunk; a chunk that is shared with a frozen clone is copied when it is first
-//! changed. Items are small and found by their key, which is unique and never changes.
+//! Cloning copies one pointer per chunk and the newest chunk; a chunk that is shared with a frozen clone is copied when
+//! it is first changed. Items are small and found by their key, which is unique and never changes. The newest items
+//! stand in the sequence itself, the first few without an allocation: thousands of short queues that take turns are
+//! found in no cache, and every pointer on the way would be waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 /// Items of a full chunk.
 const FULL: usize = 256;
 /// A chunk this small is not worth tightening.
 const SMALL: usize = 32;
 
-/// Room that the last chunk may keep when it empties: a queue that keeps up fills and empties it all the time.
+/// Items that need no allocation.
+const INLINE: usize = 2;
+/// Room that the newest chunk may keep when it empties: a queue that keeps up fills and empties it all the time.
 const SPARE: usize = 4;
 
 /// What chunks are sorted by.
@@ -23,20 +29,44 @@ pub(crate) trait Keyed: Copy {
 
 #[derive(Clone, Debug)]
 struct Chunk<T> {
+    items: SmallVec<[T; INLINE]>,
     /// Items before this one are gone: taking the first is the common case and moves nothing.
     start: usize,
-    items: Vec<T>,
+}
+
+impl<T> Default for Chunk<T> {
+    fn default() -> Self {
+        Chunk { items: SmallVec::new(), start: 0 }
+    }
 }
 
 impl<T: Keyed> Chunk<T> {
+    #[inline]
     fn live(&self) -> &[T] {
         &self.items[self.start..]
     }
 
+    #[inline]
     fn live_mut(&mut self) -> &mut [T] {
         &mut self.items[self.start..]
     }
 
+    fn is_empty(&self) -> bool {
+        self.start == self.items.len()
+    }
+
+    /// Whether an item of `key` would stand behind the first one.
+    #[inline]
+    fn begins_by(&self, key: u64) -> bool {
+        self.live().first().is_some_and(|first| first.key() <= key)
+    }
+
+    #[inline]
+    fn insert(&mut self, at: usize, item: T) {
+        self.items.insert(self.start + at, item);
+    }
+
+    #[inline]
     fn remove(&mut self, at: usize) {
         if at == 0 {
             self.start += 1;
@@ -46,8 +76,9 @@ impl<T: Keyed> Chunk<T> {
         self.tighten();
     }
 
+    #[inline]
     fn tighten(&mut self) {
-        if self.live().is_empty() {
+        if self.is_empty() {
             self.items.clear();
             self.start = 0;
             return;
@@ -59,55 +90,82 @@ impl<T: Keyed> Chunk<T> {
         if self.items.capacity() > SMALL && self.items.capacity() / 4 > self.live().len() {
             self.items.drain(..self.start);
             self.start = 0;
-            self.items.shrink_to(self.items.len() * 2);
+            self.items.shrink_to_fit();
         }
+    }
+
+    /// Cuts the upper half off, where an item is to be inserted at `at`, and inserts it.
+    fn split_insert(&mut self, at: usize, item: T) -> Chunk<T> {
+        let upper = self.items.drain(self.start + FULL / 2..).collect();
+        let mut upper = Chunk { items: upper, start: 0 };
+        if at <= FULL / 2 {
+            self.insert(at, item);
+        } else {
+            upper.insert(at - FULL / 2, item);
+        }
+        upper
     }
 }
 
-/// Items in the order of their keys. A chunk's own key is no more than its first item's; no chunk is empty, except
-/// perhaps an only one.
+/// Items in the order of their keys. An older chunk's own key is no more than its first item's, none of them is empty,
+/// and the newest chunk, which may be, comes behind them all.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T> {
-    chunks: BTreeMap<u64, Arc<Chunk<T>>>,
+    newest: Chunk<T>,
     len: usize,
+    older: BTreeMap<u64, Arc<Chunk<T>>>,
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Chunks { chunks: BTreeMap::new(), len: 0 }
+        Chunks { newest: Chunk::default(), len: 0, older: BTreeMap::new() }
     }
 }
+
+/// Items of some older chunks.
+type Older<'a, T> = btree_map::Range<'a, u64, Arc<Chunk<T>>>;
 
 impl<T: Keyed> Chunks<T> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The item with the lowest key.
+    #[inline]
     pub(crate) fn first(&self) -> Option<&T> {
-        self.chunks.first_key_value().and_then(|(_, chunk)| chunk.live().first())
+        let older = self.older.first_key_value().and_then(|(_, chunk)| chunk.live().first());
+        older.or_else(|| self.newest.live().first())
     }
 
     /// The item with the highest key that is no more than `key`.
+    #[inline]
     pub(crate) fn floor(&self, key: u64) -> Option<&T> {
-        let (own, chunk) = self.chunk_at(key)?;
+        if self.newest.begins_by(key) {
+            let live = self.newest.live();
+            return live.get(live.partition_point(|item| item.key() <= key) - 1);
+        }
+        self.floor_of_older(key)
+    }
+
+    fn floor_of_older(&self, key: u64) -> Option<&T> {
+        let (own, chunk) = self.older_at(key)?;
         let below = chunk.live().partition_point(|item| item.key() <= key);
         if below > 0 {
             return chunk.live().get(below - 1);
         }
-        let (_, before) = self.chunks.range(..own).next_back()?;
+        let (_, before) = self.older.range(..own).next_back()?;
         before.live().last()
     }
 
-    /// The chunk that an item of `key` would be in: almost always the last one, which is found faster.
-    #[inline]
-    fn chunk_at(&self, key: u64) -> Option<(&u64, &Arc<Chunk<T>>)> {
-        let last = self.chunks.last_key_value()?;
-        if *last.0 <= key { Some(last) } else { self.chunks.range(..=key).next_back() }
+    /// The older chunk that an item of `key` would be in: often the last one, which is found faster.
+    fn older_at(&self, key: u64) -> Option<(&u64, &Arc<Chunk<T>>)> {
+        let last = self.older.last_key_value()?;
+        if *last.0 <= key { Some(last) } else { self.older.range(..=key).next_back() }
     }
 
     /// The item of `key`.
@@ -116,93 +174,123 @@ impl<T: Keyed> Chunks<T> {
     }
 
     /// Items from `key` on.
+    #[inline]
     pub(crate) fn from(&self, key: u64) -> impl Iterator<Item = &T> {
-        let own = self.chunk_at(key).map_or(0, |(own, _)| *own);
-        let (head, skip) = match self.chunks.get(&own) {
-            Some(chunk) => (chunk.live(), chunk.live().partition_point(|item| item.key() < key)),
-            None => (&[][..], 0),
-        };
-        let rest = self.chunks.range((Excluded(own), Unbounded));
-        head[skip..].iter().chain(rest.flat_map(|(_, chunk)| chunk.live()))
+        let newest = self.newest.live();
+        if self.older.is_empty() || self.newest.begins_by(key) {
+            let skip = newest.partition_point(|item| item.key() < key);
+            return older(&[], None).chain(&newest[skip..]);
+        }
+        let (head, rest) = self.older_from(key);
+        older(head, Some(rest)).chain(newest)
+    }
+
+    /// Items from `key` on of the older chunk that would have it, and the chunks behind it.
+    fn older_from(&self, key: u64) -> (&[T], Older<'_, T>) {
+        let Some((own, chunk)) = self.older_at(key) else { return (&[], self.older.range(..)) };
+        let skip = chunk.live().partition_point(|item| item.key() < key);
+        (&chunk.live()[skip..], self.older.range((Excluded(own), Unbounded)))
     }
 
     /// The first item that `before` is false of; it must be true up to there and false from there on.
     pub(crate) fn partition(&self, before: impl Fn(&T) -> bool) -> Option<&T> {
+        let newest = self.newest.live();
+        if newest.first().is_some_and(&before) {
+            return newest.get(newest.partition_point(&before));
+        }
+        self.partition_of_older(before).or_else(|| newest.first())
+    }
+
+    fn partition_of_older(&self, before: impl Fn(&T) -> bool) -> Option<&T> {
         let starts = |chunk: &Chunk<T>| chunk.live().first().is_some_and(&before);
-        let (&first, chunk) = self.chunks.first_key_value()?;
+        let (&first, chunk) = self.older.first_key_value()?;
         if !starts(chunk) {
             return chunk.live().first();
         }
         // The last chunk whose first item comes before: by halves of the keys, since chunks have no numbers.
-        let (mut low, mut high) = (first, *self.chunks.last_key_value()?.0);
+        let (mut low, mut high) = (first, *self.older.last_key_value()?.0);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            let below = self.chunks.range((Excluded(low), Included(middle))).next_back();
-            match below.or_else(|| self.chunks.range((Excluded(middle), Included(high))).next()) {
+            let below = self.older.range((Excluded(low), Included(middle))).next_back();
+            match below.or_else(|| self.older.range((Excluded(middle), Included(high))).next()) {
                 Some((&own, chunk)) if starts(chunk) => low = own,
                 Some((&own, _)) => high = own - 1,
                 None => break,
             }
         }
-        let chunk = self.chunks.get(&low)?;
+        let chunk = self.older.get(&low)?;
         let at = chunk.live().partition_point(&before);
-        let behind = self.chunks.range((Excluded(low), Unbounded));
+        let behind = self.older.range((Excluded(low), Unbounded));
         chunk.live()[at..].iter().chain(behind.flat_map(|(_, chunk)| chunk.live())).next()
     }
 
     /// All items.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.values().flat_map(|chunk| chunk.live())
+        older(&[], Some(self.older.range(..))).chain(self.newest.live())
     }
 
     /// Adds an item whose key is not there.
+    #[inline]
     pub(crate) fn insert(&mut self, item: T) {
         let key = item.key();
         self.len += 1;
-        let own = self.chunk_for_insert(key);
-        let Some(chunk) = own.and_then(|own| self.chunks.get_mut(&own)) else {
-            self.chunks.insert(key, Arc::new(Chunk { start: 0, items: vec![item] }));
-            return;
+        if !self.is_of_newest(key) {
+            return self.insert_older(item);
+        }
+        let at = self.newest.live().partition_point(|other| other.key() < key);
+        if self.newest.live().len() < FULL {
+            return self.newest.insert(at, item);
+        }
+        let upper = if at == FULL {
+            Chunk { items: SmallVec::from_slice(&[item]), start: 0 }
+        } else {
+            self.newest.split_insert(at, item)
         };
+        let full = std::mem::replace(&mut self.newest, upper);
+        self.older.insert(full.live()[0].key(), Arc::new(full));
+    }
+
+    /// Whether an item of `key` is, or would be, in the newest chunk.
+    #[inline]
+    fn is_of_newest(&self, key: u64) -> bool {
+        self.newest.begins_by(key) || self.is_behind_older(key)
+    }
+
+    fn is_behind_older(&self, key: u64) -> bool {
+        let last = self.older.last_key_value();
+        last.is_none_or(|(_, chunk)| chunk.live().last().is_some_and(|last| last.key() < key))
+    }
+
+    fn insert_older(&mut self, item: T) {
+        let key = item.key();
+        let Some(own) = self.older_for_insert(key) else { return };
+        let Some(chunk) = self.older.get_mut(&own).map(Arc::make_mut) else { return };
         let at = chunk.live().partition_point(|other| other.key() < key);
         if chunk.live().len() < FULL {
-            let chunk = Arc::make_mut(chunk);
-            chunk.items.insert(chunk.start + at, item);
-        } else if at == FULL {
-            self.chunks.insert(key, Arc::new(Chunk { start: 0, items: vec![item] }));
-        } else {
-            self.split_insert(key, at, item);
+            return chunk.insert(at, item);
         }
+        let upper = chunk.split_insert(at, item);
+        self.older.insert(upper.live()[0].key(), Arc::new(upper));
     }
 
-    fn split_insert(&mut self, key: u64, at: usize, item: T) {
-        let Some((_, chunk)) = self.chunks.range_mut(..=key).next_back() else { return };
-        let chunk = Arc::make_mut(chunk);
-        let mut upper = chunk.items.split_off(chunk.start + FULL / 2);
-        if at <= FULL / 2 {
-            chunk.items.insert(chunk.start + at, item);
-        } else {
-            upper.insert(at - FULL / 2, item);
-        }
-        self.chunks.insert(upper[0].key(), Arc::new(Chunk { start: 0, items: upper }));
-    }
-
-    /// The chunk an item of `key` belongs to; the first one is renamed where it comes before everything.
-    fn chunk_for_insert(&mut self, key: u64) -> Option<u64> {
-        if let Some((own, _)) = self.chunk_at(key) {
+    /// The older chunk an item of `key` belongs to; the first one is renamed where it comes before everything.
+    fn older_for_insert(&mut self, key: u64) -> Option<u64> {
+        if let Some((own, _)) = self.older_at(key) {
             return Some(*own);
         }
-        let (_, first) = self.chunks.pop_first()?;
-        self.chunks.insert(key, first);
+        let (_, first) = self.older.pop_first()?;
+        self.older.insert(key, first);
         Some(key)
     }
 
     /// Changes the item of `key`, which is there; its key must stay.
     pub(crate) fn update<R>(&mut self, key: u64, change: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let own = *self.chunk_at(key)?.0;
-        let chunk = self.chunks.get_mut(&own)?;
-        let at = chunk.live().binary_search_by_key(&key, Keyed::key).ok()?;
-        Some(change(&mut Arc::make_mut(chunk).live_mut()[at]))
+        let mut result = None;
+        self.update_or_remove(key, |item| {
+            result = Some(change(item));
+            true
+        });
+        result
     }
 
     /// Removes the item of `key`.
@@ -216,9 +304,26 @@ impl<T: Keyed> Chunks<T> {
     }
 
     /// Changes the item of `key` and removes it where `change` says that it is over; true when it was there.
+    #[inline]
     pub(crate) fn update_or_remove(&mut self, key: u64, change: impl FnOnce(&mut T) -> bool) -> bool {
-        let Some(own) = self.chunk_at(key).map(|(own, _)| *own) else { return false };
-        let Some(chunk) = self.chunks.get_mut(&own) else { return false };
+        if !self.newest.begins_by(key) {
+            return self.update_older(key, change);
+        }
+        let Ok(at) = self.newest.live().binary_search_by_key(&key, Keyed::key) else { return false };
+        if change(&mut self.newest.live_mut()[at]) {
+            return true;
+        }
+        self.len -= 1;
+        self.newest.remove(at);
+        if self.newest.is_empty() && (self.len > 0 || self.newest.items.capacity() > SPARE) {
+            self.newest = Chunk::default();
+        }
+        true
+    }
+
+    fn update_older(&mut self, key: u64, change: impl FnOnce(&mut T) -> bool) -> bool {
+        let Some(own) = self.older_at(key).map(|(own, _)| *own) else { return false };
+        let Some(chunk) = self.older.get_mut(&own) else { return false };
         let Ok(at) = chunk.live().binary_search_by_key(&key, Keyed::key) else { return false };
         let chunk = Arc::make_mut(chunk);
         if change(&mut chunk.live_mut()[at]) {
@@ -226,8 +331,8 @@ impl<T: Keyed> Chunks<T> {
         }
         self.len -= 1;
         chunk.remove(at);
-        if chunk.live().is_empty() && (self.len > 0 || chunk.items.capacity() > SPARE) {
-            self.chunks.remove(&own);
+        if chunk.is_empty() {
+            self.older.remove(&own);
         }
         true
     }
@@ -242,6 +347,11 @@ impl<T: Keyed> Chunks<T> {
     fn next_key(&self, from: u64) -> Option<u64> {
         self.from(from).next().map(Keyed::key)
     }
+}
+
+/// These items and those of the chunks behind them.
+fn older<'a, T: Keyed>(head: &'a [T], rest: Option<Older<'a, T>>) -> impl Iterator<Item = &'a T> {
+    head.iter().chain(rest.into_iter().flatten().flat_map(|(_, chunk)| chunk.live()))
 }
 
 #[cfg(test)]
@@ -259,15 +369,10 @@ mod tests {
         assert_eq!(chunks.len(), model.len());
         assert!(chunks.iter().copied().eq(model.iter().map(|(k, v)| (*k, *v))));
         assert_eq!(chunks.first().map(|i| i.0), model.keys().next().copied());
-        let only = chunks.chunks.len() == 1;
-        assert!(chunks.chunks.iter().all(|(_, chunk)| only || !chunk.live().is_empty()));
-        assert!(
-            chunks
-                .chunks
-                .iter()
-                .filter(|_| !chunks.is_empty())
-                .all(|(own, chunk)| *own <= chunk.live()[0].0 && chunk.live().len() <= FULL)
-        );
+        let sound = |(own, chunk): (&u64, &Arc<Chunk<(u64, u32)>>)| {
+            *own <= chunk.live()[0].0 && (1..=FULL).contains(&chunk.live().len())
+        };
+        assert!(chunks.older.iter().all(sound) && chunks.newest.live().len() <= FULL);
     }
 
     #[test]
@@ -315,7 +420,8 @@ mod tests {
         let mut chunks = Chunks::default();
         (0..100_000).for_each(|key| chunks.insert((key, 0)));
         (0..100_000).filter(|key| key % 200 != 0).for_each(|key| assert!(chunks.remove(key).is_some()));
-        let held: usize = chunks.chunks.values().map(|chunk| chunk.items.capacity()).sum();
+        let older = chunks.older.values().map(|chunk| chunk.items.capacity()).sum::<usize>();
+        let held = older + chunks.newest.items.capacity();
         assert_eq!(chunks.len(), 500);
         assert!(held <= 500 * 2 * SMALL, "{held} items of room for 500");
     }

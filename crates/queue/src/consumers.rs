@@ -1,11 +1,13 @@
 //! Who takes messages from one queue: credit, priority and turns.
 //!
 //! A consumer waits in the ring of its priority exactly while it has credit. The ring of the highest priority is
-//! served first, each consumer in it in turn; turns go on where they stopped.
+//! served first, each consumer in it in turn; turns go on where they stopped. A ring is a list through the consumers
+//! themselves, and an only consumer stands in the queue's own memory: see `chunks` for why.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use model::{ConnId, ConsumerId, Lane, ShardId};
+use smallvec::SmallVec;
 
 /// Up to this many consumers are found without a map.
 const FEW: usize = 4;
@@ -49,6 +51,8 @@ pub(crate) struct Consumer {
     pub(crate) subscription: Subscription,
     /// Whether it is in its ring.
     waits: bool,
+    /// The slot behind it in its ring, or [`NOBODY`].
+    next: u32,
     /// The block it was last handed something of, and where in the output that is.
     pub(crate) open: (u64, usize),
 }
@@ -71,22 +75,45 @@ impl Consumer {
     }
 }
 
-/// Consumers of one priority in the order of their turns, by slot.
-#[derive(Debug, Default)]
+/// No slot.
+const NOBODY: u32 = u32::MAX;
+
+/// Consumers of one priority in the order of their turns.
+#[derive(Debug)]
 pub(crate) struct Ring {
     priority: i32,
-    pub(crate) slots: VecDeque<u32>,
+    head: u32,
+    tail: u32,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Ring { priority: 0, head: NOBODY, tail: NOBODY }
+    }
+}
+
+impl Ring {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head == NOBODY
+    }
+
+    /// The slot whose turn it is.
+    #[inline]
+    pub(crate) fn head(&self) -> Option<u32> {
+        (self.head != NOBODY).then_some(self.head)
+    }
 }
 
 /// All consumers of a queue.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    slots: Vec<Option<Consumer>>,
+    slots: SmallVec<[Option<Consumer>; 1]>,
+    /// By priority, the highest last; none is empty.
+    rings: SmallVec<[Ring; 1]>,
+    exclusive: bool,
     free: Vec<u32>,
     by_key: BTreeMap<ConsumerKey, u32>,
-    /// By priority, the highest last; none is empty.
-    rings: Vec<Ring>,
-    exclusive: bool,
 }
 
 impl Consumers {
@@ -110,7 +137,7 @@ impl Consumers {
         }
         assert!(!self.by_key.contains_key(&subscription.key), "a consumer's key is never reused");
         self.exclusive = subscription.exclusive;
-        let consumer = Some(Consumer { subscription, waits: false, open: (0, 0) });
+        let consumer = Some(Consumer { subscription, waits: false, next: NOBODY, open: (0, 0) });
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = consumer;
@@ -128,18 +155,62 @@ impl Consumers {
 
     pub(crate) fn remove(&mut self, key: ConsumerKey) -> bool {
         let Some(slot) = self.by_key.remove(&key) else { return false };
-        let Some(consumer) = self.slots[slot as usize].take() else { return false };
-        self.free.push(slot);
-        self.exclusive = false;
-        if consumer.waits
+        if let Some(consumer) = &self.slots[slot as usize]
+            && consumer.waits
             && let Ok(at) = self.ring_of(consumer.subscription.priority)
         {
-            self.rings[at].slots.retain(|other| *other != slot);
-            if self.rings[at].slots.is_empty() {
-                self.rings.remove(at);
+            self.unlink(at, slot);
+        }
+        self.slots[slot as usize] = None;
+        self.free.push(slot);
+        self.exclusive = false;
+        true
+    }
+
+    /// Takes a slot out of a ring: all others are put into it again.
+    fn unlink(&mut self, at: usize, slot: u32) {
+        let priority = self.rings[at].priority;
+        let mut before = std::mem::replace(&mut self.rings[at], Ring { priority, ..Ring::default() });
+        while let Some(other) = self.pop(&mut before) {
+            if other != slot {
+                self.push(at, other);
             }
         }
-        true
+        if self.rings[at].is_empty() {
+            self.rings.remove(at);
+        }
+    }
+
+    fn push(&mut self, at: usize, slot: u32) {
+        let Ring { priority, head, tail } = self.rings[at];
+        self.of_slot(slot).next = NOBODY;
+        if head == NOBODY {
+            self.rings[at] = Ring { priority, head: slot, tail: slot };
+        } else {
+            self.of_slot(tail).next = slot;
+            self.rings[at].tail = slot;
+        }
+    }
+
+    /// Takes the slot whose turn it is out of a ring.
+    #[inline]
+    pub(crate) fn pop(&mut self, ring: &mut Ring) -> Option<u32> {
+        let slot = ring.head()?;
+        ring.head = self.of_slot(slot).next;
+        Some(slot)
+    }
+
+    /// Makes it the next one's turn.
+    #[inline]
+    pub(crate) fn rotate(&mut self, ring: &mut Ring) {
+        if ring.head == ring.tail {
+            return;
+        }
+        if let Some(slot) = self.pop(ring) {
+            self.of_slot(slot).next = NOBODY;
+            self.of_slot(ring.tail).next = slot;
+            ring.tail = slot;
+        }
     }
 
     /// Adds to a consumer's credit.
@@ -158,10 +229,10 @@ impl Consumers {
             consumer.waits = true;
             let priority = consumer.subscription.priority;
             let at = self.ring_of(priority).unwrap_or_else(|at| {
-                self.rings.insert(at, Ring { priority, slots: VecDeque::new() });
+                self.rings.insert(at, Ring { priority, ..Ring::default() });
                 at
             });
-            self.rings[at].slots.push_back(slot);
+            self.push(at, slot);
         }
     }
 
@@ -186,7 +257,7 @@ impl Consumers {
 
     /// Gives the ring taken last back.
     pub(crate) fn give_back(&mut self, ring: Ring) {
-        if !ring.slots.is_empty() {
+        if !ring.is_empty() {
             self.rings.push(ring);
         }
     }

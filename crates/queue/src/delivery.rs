@@ -8,7 +8,7 @@
 use std::ops::ControlFlow::{self, Break, Continue};
 
 use base::{Block, Bug, Pool, planted};
-use model::{Index, Item, Lane, Seq};
+use model::{Index, Item, Items, Lane, Seq};
 
 use crate::bits;
 use crate::consumers::{Consumers, Ring};
@@ -19,8 +19,6 @@ use crate::{ConsumerKey, ExclusiveUse, QueueState, Subscription};
 
 /// How far the handed-out bound is raised ahead of the cursor, in messages.
 const STRIDE: u64 = 8192;
-/// Item vectors kept for reuse.
-const SPARE: usize = 64;
 
 /// Messages of one block for one consumer.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ pub struct Handed {
     /// Where the rows are.
     pub block: Block,
     /// The messages, in order.
-    pub items: Vec<Item>,
+    pub items: Items,
     /// Bytes of their rows.
     pub bytes: u64,
 }
@@ -97,7 +95,6 @@ pub struct Delivery {
     /// The last fill left nothing that credit alone could hand out.
     dry: bool,
     to_settle: Vec<(Seq, Seq)>,
-    spare: Vec<Vec<Item>>,
 }
 
 impl Delivery {
@@ -118,7 +115,6 @@ impl Delivery {
             wanted: None,
             dry: false,
             to_settle: Vec::new(),
-            spare: Vec::new(),
         }
     }
 
@@ -275,14 +271,6 @@ impl Delivery {
         }
     }
 
-    /// Takes an item vector back for reuse.
-    pub fn recycle(&mut self, mut items: Vec<Item>) {
-        if self.spare.len() < SPARE {
-            items.clear();
-            self.spare.push(items);
-        }
-    }
-
     /// Hands out what is ready to whoever has credit, up to about `limit_bytes`.
     pub fn fill(
         &mut self,
@@ -420,7 +408,7 @@ impl Delivery {
     /// Makes sure that somebody's turn has come.
     #[inline]
     fn taker(&mut self, turn: &mut Turn<'_>) -> ControlFlow<Stop> {
-        if turn.ring.slots.is_empty() {
+        if turn.ring.is_empty() {
             match self.consumers.take_ring() {
                 Some(ring) => turn.ring = ring,
                 None => return Break(Stop::NoCredit),
@@ -432,13 +420,13 @@ impl Delivery {
     /// Gives a message to the consumer whose turn it is.
     #[inline]
     fn give(&mut self, turn: &mut Turn<'_>, item: Item, len: u32) {
-        let slot = *turn.ring.slots.front().expect("a message is given only when a taker was found");
+        let slot = turn.ring.head().expect("a message is given only when a taker was found");
         let (block, stamp) = self.rows.block();
         let consumer = self.consumers.of_slot(slot);
         let Subscription { key, lane, settled, .. } = consumer.subscription;
         if consumer.open.0 != stamp {
             consumer.open = (stamp, turn.out.len());
-            let items = self.spare.pop().unwrap_or_default();
+            let items = Items::new();
             turn.out.push(Handed { key, lane, settled, block: block.clone(), items, bytes: 0 });
         }
         let handed = &mut turn.out[consumer.open.1];
@@ -446,10 +434,10 @@ impl Delivery {
         handed.bytes += u64::from(len);
         turn.left = turn.left.saturating_sub(u64::from(len));
         turn.bytes += u64::from(len);
-        if !consumer.spend(len) {
-            turn.ring.slots.pop_front();
-        } else if turn.ring.slots.len() > 1 {
-            turn.ring.slots.rotate_left(1);
+        if consumer.spend(len) {
+            self.consumers.rotate(&mut turn.ring);
+        } else {
+            self.consumers.pop(&mut turn.ring);
         }
         if settled {
             self.settle_later(item.seq);
@@ -506,8 +494,7 @@ impl Delivery {
                 if settled {
                     self.settle_later(item.seq);
                 }
-                let mut items = self.spare.pop().unwrap_or_default();
-                items.push(item);
+                let items = Items::from_buf([item]);
                 let (key, lane) = asker;
                 let handed = Handed { key, lane, settled, block, items, bytes: u64::from(len) };
                 Got::One(handed, self.ready(state))

@@ -4,7 +4,6 @@
 //! else; an entry is checked as a whole before any of it takes effect. Sharing is copy-on-write throughout, so that
 //! a frozen view costs a few hundred pointers.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::entry::{self, MACHINE_VERSION, OperationKind};
@@ -17,12 +16,8 @@ use crate::origins::{Admission, Origins, Piece};
 use crate::queue_state::settled_range;
 use crate::{Effect, GroupOffsets, Halt, LogState, QueueState, View};
 
-/// Queues are spread over this many maps, so that thawing one after a freeze copies few pointers.
-const BUCKETS: u64 = 256;
 /// How far one entry may move the group's time forward, milliseconds.
 const FORWARD_MS_MAX: u64 = 60_000;
-
-pub(crate) type Bucket = Arc<BTreeMap<QueueId, Arc<QueueState>>>;
 
 /// One group's queues, logs and committed offsets, and all that is remembered about who changed them.
 #[derive(Clone, Debug)]
@@ -30,7 +25,7 @@ pub struct GroupMachine {
     pub(crate) applied: Index,
     pub(crate) time_ms: u64,
     pub(crate) origins: Origins,
-    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) queues: Objects<QueueState>,
     pub(crate) logs: Objects<LogState>,
     pub(crate) coordinators: Objects<GroupOffsets>,
     pub(crate) live: Liveness,
@@ -42,7 +37,7 @@ impl Default for GroupMachine {
             applied: Index(0),
             time_ms: 0,
             origins: Origins::default(),
-            buckets: vec![Bucket::default(); BUCKETS as usize],
+            queues: Objects::default(),
             logs: Objects::default(),
             coordinators: Objects::default(),
             live: Liveness::default(),
@@ -74,12 +69,12 @@ impl GroupMachine {
 
     /// The state of a queue.
     pub fn queue(&self, id: QueueId) -> Option<&QueueState> {
-        self.buckets[bucket_of(id)].get(&id).map(Arc::as_ref)
+        self.queues.find(id)
     }
 
     /// All queues, in an order that is the same everywhere.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueState)> {
-        self.buckets.iter().flat_map(|bucket| bucket.iter().map(|(id, queue)| (*id, queue.as_ref())))
+        self.queues.iter()
     }
 
     /// Inclusive ranges of the entries that are still needed.
@@ -177,7 +172,7 @@ impl GroupMachine {
             }
             OperationKind::HandOut => {
                 let bound = operation.body.first_chunk().map_or(0, |bound| u64::from_le_bytes(*bound));
-                if self.queue_mut(id).is_some_and(|queue| queue.hand_out(bound)) {
+                if self.queues.find_mut(id).is_some_and(|queue| queue.hand_out(bound)) {
                     effects.push(Effect::HandedOut { queue: id });
                 }
                 None
@@ -206,10 +201,6 @@ impl GroupMachine {
         }
     }
 
-    fn queue_mut(&mut self, id: QueueId) -> Option<&mut QueueState> {
-        queue_mut(&mut self.buckets, id)
-    }
-
     /// Adds the records to every queue and log that exists; answers with how many took them where that is not all.
     fn append(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> Option<u64> {
         let (queues, batch) = operation.append().expect("checked before anything changed");
@@ -225,7 +216,7 @@ impl GroupMachine {
         let (mut asked, mut taken) = (0, 0);
         for id in queues.iter() {
             asked += 1;
-            let Some(queue) = queue_mut(&mut self.buckets, id).filter(|_| count > 0) else {
+            let Some(queue) = self.queues.find_mut(id).filter(|_| count > 0) else {
                 let log = self.logs.find_mut(id).filter(|_| count > 0);
                 taken += u64::from(append_to_log(log, id, batch, &parts, self.time_ms, &mut ledger));
                 continue;
@@ -249,7 +240,7 @@ impl GroupMachine {
 
     fn settle(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> u64 {
         let id = operation.object;
-        let Some(queue) = queue_mut(&mut self.buckets, id) else { return 0 };
+        let Some(queue) = self.queues.find_mut(id) else { return 0 };
         let mut settled = 0;
         for range in operation.ranges() {
             let (first, last) = range.expect("checked before anything changed");
@@ -264,7 +255,7 @@ impl GroupMachine {
 
     fn return_(&mut self, operation: &Operation<'_>, effects: &mut Vec<Effect>) {
         let id = operation.object;
-        let Some(queue) = queue_mut(&mut self.buckets, id) else { return };
+        let Some(queue) = self.queues.find_mut(id) else { return };
         for range in operation.ranges() {
             let (first, last) = range.expect("checked before anything changed");
             let Some(last) = within(queue, first, last) else { break };
@@ -279,7 +270,7 @@ impl GroupMachine {
     fn configure(&mut self, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> u64 {
         let (id, config) = (operation.object, operation.body);
         effects.push(Effect::Configured { queue: id });
-        if let Some(queue) = self.queue_mut(id) {
+        if let Some(queue) = self.queues.find_mut(id) {
             queue.config = config.into();
         } else if let Some(log) = self.logs.find_mut(id) {
             log.config = config.into();
@@ -303,32 +294,18 @@ impl GroupMachine {
                 self.coordinators.insert(id, GroupOffsets::new(config));
             }
             _ => {
-                let bucket = Arc::make_mut(&mut self.buckets[bucket_of(id)]);
-                bucket.insert(id, Arc::new(QueueState::new(config)));
+                self.queues.insert(id, QueueState::new(config));
             }
         }
     }
 
     fn delete(&mut self, index: Index, id: QueueId, effects: &mut Vec<Effect>) -> u64 {
-        let bucket = &mut self.buckets[bucket_of(id)];
-        if !bucket.contains_key(&id) {
-            return self.delete_other(index, id, effects);
-        }
-        let Some(queue) = Arc::make_mut(bucket).remove(&id) else { return 0 };
+        let Some(queue) = self.queues.remove(id) else { return self.delete_other(index, id, effects) };
         let mut ledger = Ledger { live: &mut self.live, effects, current: index };
-        let messages = Arc::unwrap_or_clone(queue).release_all(&mut ledger);
+        let messages = queue.release_all(&mut ledger);
         effects.push(Effect::Deleted { queue: id, messages });
         messages
     }
-}
-
-pub(crate) fn bucket_of(id: QueueId) -> usize {
-    (id.0 % BUCKETS) as usize
-}
-
-fn queue_mut(buckets: &mut [Bucket], id: QueueId) -> Option<&mut QueueState> {
-    // A bucket that a frozen view shares is copied even where it has no such queue: rare, and a few pointers.
-    Arc::make_mut(&mut buckets[bucket_of(id)]).get_mut(&id).map(Arc::make_mut)
 }
 
 /// The last place of a range as far as places were given; `None` where the whole range lies behind them.

@@ -1,15 +1,16 @@
-//! Objects of one kind by id, in shared maps: cloning copies a few pointers, changing one copies one small map.
+//! Objects of one kind by id, in shared lists: cloning copies a few pointers, changing one copies one short list.
+//!
+//! Sorted lists, not trees: one of thousands of queues that take turns is in no cache, and each step to it is waited for.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use model::QueueId;
 
-/// Objects are spread over this many maps.
-const BUCKETS: u64 = 64;
+/// Objects are spread over this many lists, so that thawing one after a freeze copies few pointers.
+const BUCKETS: u64 = 256;
 
-type Bucket<T> = Arc<BTreeMap<QueueId, Arc<T>>>;
+/// By id, ascending.
+type Bucket<T> = Arc<Vec<(QueueId, Arc<T>)>>;
 
 #[derive(Debug)]
 pub(crate) struct Objects<T> {
@@ -32,19 +33,21 @@ fn bucket_of(id: QueueId) -> usize {
     (id.0 % BUCKETS) as usize
 }
 
+/// Where in its list the object is, or would be.
+#[inline]
+fn place_of<T>(bucket: &[(QueueId, T)], id: QueueId) -> Result<usize, usize> {
+    bucket.binary_search_by_key(&id, |(own, _)| *own)
+}
+
 impl<T> Objects<T> {
     pub(crate) fn len(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.len() as u64).sum()
     }
 
     #[inline]
-    pub(crate) fn contains(&self, id: QueueId) -> bool {
-        self.buckets[bucket_of(id)].contains_key(&id)
-    }
-
-    #[inline]
     pub(crate) fn find(&self, id: QueueId) -> Option<&T> {
-        self.buckets[bucket_of(id)].get(&id).map(Arc::as_ref)
+        let bucket = &self.buckets[bucket_of(id)];
+        place_of(bucket, id).ok().map(|at| bucket[at].1.as_ref())
     }
 
     /// All, in an order that is the same everywhere.
@@ -54,9 +57,10 @@ impl<T> Objects<T> {
 
     /// The one behind `before` in that order; `None`: the first.
     pub(crate) fn next(&self, before: Option<QueueId>) -> Option<(QueueId, &T)> {
-        let (from, bound) = before.map_or((0, Unbounded), |id| (bucket_of(id), Excluded(id)));
-        let rest = self.buckets[from].range((bound, Unbounded)).next();
-        let found = rest.or_else(|| self.buckets[from + 1..].iter().find_map(|b| b.first_key_value()));
+        let behind = |id| place_of(&self.buckets[bucket_of(id)], id).map_or_else(|at| at, |at| at + 1);
+        let (from, at) = before.map_or((0, 0), |id| (bucket_of(id), behind(id)));
+        let rest = self.buckets[from].get(at);
+        let found = rest.or_else(|| self.buckets[from + 1..].iter().find_map(|bucket| bucket.first()));
         found.map(|(id, object)| (*id, object.as_ref()))
     }
 }
@@ -66,26 +70,23 @@ impl<T: Clone> Objects<T> {
     #[inline]
     pub(crate) fn find_mut(&mut self, id: QueueId) -> Option<&mut T> {
         let bucket = &mut self.buckets[bucket_of(id)];
-        if !bucket.contains_key(&id) {
-            return None;
-        }
-        Arc::make_mut(bucket).get_mut(&id).map(Arc::make_mut)
+        let at = place_of(bucket, id).ok()?;
+        Some(Arc::make_mut(&mut Arc::make_mut(bucket)[at].1))
     }
 
     /// Adds an object; false where there is one already, which stays.
     pub(crate) fn insert(&mut self, id: QueueId, object: T) -> bool {
-        if self.contains(id) {
-            return false;
-        }
-        Arc::make_mut(&mut self.buckets[bucket_of(id)]).insert(id, Arc::new(object)).is_none()
+        let bucket = &mut self.buckets[bucket_of(id)];
+        let Err(at) = place_of(bucket, id) else { return false };
+        Arc::make_mut(bucket).insert(at, (id, Arc::new(object)));
+        true
     }
 
     /// Takes an object out.
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<T> {
-        if !self.contains(id) {
-            return None;
-        }
-        Arc::make_mut(&mut self.buckets[bucket_of(id)]).remove(&id).map(Arc::unwrap_or_clone)
+        let bucket = &mut self.buckets[bucket_of(id)];
+        let at = place_of(bucket, id).ok()?;
+        Some(Arc::unwrap_or_clone(Arc::make_mut(bucket).remove(at).1))
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn every_object_comes_once_in_the_order_of_next_and_clones_stay() {
         let mut objects = Objects::default();
-        let ids = [3, 67, 131, 4, 0, 64 * 5 + 63].map(QueueId);
+        let ids = [3, 259, 515, 4, 0, 256 * 5 + 255].map(QueueId);
         ids.iter().for_each(|id| assert!(objects.insert(*id, id.0)));
         assert!(!objects.insert(QueueId(3), 9), "what is there stays");
         let clone = objects.clone();
@@ -109,10 +110,10 @@ mod tests {
         }
         assert_eq!(walked, listed);
         assert_eq!((listed.len(), objects.len()), (6, 6));
-        *objects.find_mut(QueueId(67)).unwrap() = 1;
+        *objects.find_mut(QueueId(259)).unwrap() = 1;
         assert_eq!(objects.remove(QueueId(3)), Some(3));
         assert_eq!(objects.remove(QueueId(3)), None);
-        assert_eq!((clone.find(QueueId(67)), clone.find(QueueId(3))), (Some(&67), Some(&3)));
-        assert_eq!((objects.find(QueueId(67)), objects.find(QueueId(3))), (Some(&1), None));
+        assert_eq!((clone.find(QueueId(259)), clone.find(QueueId(3))), (Some(&259), Some(&3)));
+        assert_eq!((objects.find(QueueId(259)), objects.find(QueueId(3))), (Some(&1), None));
     }
 }

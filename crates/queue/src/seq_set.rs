@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::bits;
 
-const WORDS: usize = 16;
+const WORDS: usize = 8;
 /// Places of one page.
 const SPAN: u64 = WORDS as u64 * 64;
 
@@ -15,12 +15,16 @@ struct Page {
 }
 
 /// The places in it, and how many.
+///
+/// The page used last stands in the set itself, and stays when it empties: it is likely to be needed again at once, and
+/// a queue that keeps up needs no other.
 #[derive(Debug, Default)]
 pub(crate) struct SeqSet {
-    pages: BTreeMap<u64, Page>,
-    /// The page that emptied last stays until another does: it is likely to be needed again at once.
-    emptied: u64,
     len: u64,
+    number: u64,
+    page: Page,
+    /// The others by number; none of them is empty.
+    others: BTreeMap<u64, Page>,
 }
 
 /// The part of `first..=last` that lies on `page`, counted from the page's start.
@@ -35,60 +39,88 @@ impl SeqSet {
         self.len
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Makes the page of that number the one that stands in the set.
+    #[inline]
+    fn turn_to(&mut self, number: u64) -> &mut Page {
+        if self.number != number {
+            self.swap_in(number);
+        }
+        &mut self.page
+    }
+
+    fn swap_in(&mut self, number: u64) {
+        let page = self.others.remove(&number).unwrap_or_default();
+        let before = std::mem::replace(&mut self.page, page);
+        if before.len > 0 {
+            self.others.insert(self.number, before);
+        }
+        self.number = number;
+    }
+
     /// Adds `first..=last`; the caller bounds the range.
     pub(crate) fn insert(&mut self, first: u64, last: u64) {
-        for page in first / SPAN..=last / SPAN {
-            let entry = self.pages.entry(page).or_default();
-            let (from, to) = on_page(page, first, last);
-            let added = bits::set(&mut entry.words, from, to);
-            entry.len += added;
+        for number in first / SPAN..=last / SPAN {
+            let (from, to) = on_page(number, first, last);
+            let page = self.turn_to(number);
+            let added = bits::set(&mut page.words, from, to);
+            page.len += added;
             self.len += added;
         }
     }
 
     /// Removes `first..=last`, however wide.
     pub(crate) fn remove(&mut self, first: u64, last: u64) {
-        if first / SPAN == last / SPAN {
-            return self.remove_on(first / SPAN, first, last);
+        let pages = first / SPAN..=last / SPAN;
+        if pages.contains(&self.number) {
+            self.len -= clear(&mut self.page, self.number, first, last);
+        }
+        if self.others.is_empty() || (first / SPAN == last / SPAN && first / SPAN == self.number) {
+            return;
         }
         let mut from = first / SPAN;
-        while from <= last / SPAN {
-            let Some((&page, _)) = self.pages.range(from..=last / SPAN).next() else { return };
-            self.remove_on(page, first, last);
-            from = page + 1;
+        while let Some((&number, page)) = self.others.range_mut(from..=last / SPAN).next() {
+            self.len -= clear(page, number, first, last);
+            if page.len == 0 {
+                self.others.remove(&number);
+            }
+            from = number + 1;
+            if from > last / SPAN {
+                return;
+            }
         }
     }
 
-    #[inline]
-    fn remove_on(&mut self, page: u64, first: u64, last: u64) {
-        let Some(entry) = self.pages.get_mut(&page) else { return };
-        let (low, high) = on_page(page, first, last);
-        let removed = bits::clear(&mut entry.words, low, high);
-        entry.len -= removed;
-        self.len -= removed;
-        if entry.len == 0 {
-            self.keep_emptied(page);
+    /// The page with the lowest number from `number` on that has anything.
+    fn page_from(&self, number: u64) -> Option<(u64, &Page)> {
+        let own = Some((self.number, &self.page)).filter(|own| own.0 >= number && own.1.len > 0);
+        if self.others.is_empty() {
+            return own;
         }
-    }
-
-    fn keep_emptied(&mut self, page: u64) {
-        let before = std::mem::replace(&mut self.emptied, page);
-        if before != page && self.pages.get(&before).is_some_and(|entry| entry.len == 0) {
-            self.pages.remove(&before);
+        let other = self.others.range(number..).next().map(|(number, page)| (*number, page));
+        match (own, other) {
+            (Some(own), Some(other)) => Some(if own.0 < other.0 { own } else { other }),
+            (own, other) => own.or(other),
         }
     }
 
     /// The lowest place in it from `from` on.
+    #[inline]
     pub(crate) fn next(&self, from: u64) -> Option<u64> {
-        for (page, entry) in self.pages.range(from / SPAN..) {
-            let low = from.saturating_sub(page * SPAN) as usize;
-            if let Some(bit) = bits::next_set(&entry.words, low) {
-                return Some(page * SPAN + bit as u64);
+        if self.is_empty() {
+            return None;
+        }
+        let mut number = from / SPAN;
+        while let Some((found, page)) = self.page_from(number) {
+            let low = from.saturating_sub(found * SPAN) as usize;
+            if let Some(bit) = bits::next_set(&page.words, low) {
+                return Some(found * SPAN + bit as u64);
             }
+            number = found + 1;
         }
         None
     }
@@ -96,16 +128,24 @@ impl SeqSet {
     /// The next unbroken range in it from `from` on, cut at page borders.
     pub(crate) fn next_range(&self, from: u64) -> Option<(u64, u64)> {
         let first = self.next(from)?;
-        let page = first / SPAN;
-        let words = &self.pages.get(&page)?.words;
-        let end = bits::next_clear(words, (first % SPAN) as usize).map_or(SPAN, |bit| bit as u64);
-        Some((first, page * SPAN + end - 1))
+        let (number, page) = self.page_from(first / SPAN)?;
+        let end = bits::next_clear(&page.words, (first % SPAN) as usize).map_or(SPAN, |bit| bit as u64);
+        Some((first, number * SPAN + end - 1))
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         *self = SeqSet::default();
     }
+}
+
+/// Clears what lies on the page and returns how much that was.
+#[inline]
+fn clear(page: &mut Page, number: u64, first: u64, last: u64) -> u64 {
+    let (low, high) = on_page(number, first, last);
+    let removed = bits::clear(&mut page.words, low, high);
+    page.len -= removed;
+    removed
 }
 
 #[cfg(test)]
@@ -143,7 +183,7 @@ mod tests {
                 assert!(listed.into_iter().eq(model.iter().copied()));
             }
             let needed = model.iter().map(|seq| seq / SPAN).collect::<BTreeSet<_>>().len();
-            assert!(set.pages.len() <= needed + 1, "empty pages are let go");
+            assert!(set.others.len() <= needed, "empty pages are let go");
         }
     }
 }

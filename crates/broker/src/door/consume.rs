@@ -1,7 +1,8 @@
 //! Consuming: subscribe, grant, deliver, get.
 
 use model::{
-    ConnId, ConsumerId, Delivered, Event, GroupId, Lane, Outcome, QueueId, Refusal, StreamStart, Subscribe,
+    ConnId, ConsumerId, Delivered, Event, GroupId, Items, Lane, Outcome, QueueId, Refusal, StreamStart,
+    Subscribe,
 };
 use queue::{ConsumerKey, Handed, Subscription};
 use topology::{QueueKind, QueueRecord};
@@ -189,13 +190,13 @@ impl Broker {
         if owed_before < consumer.owed_bytes_max && consumer.owed_bytes >= consumer.owed_bytes_max {
             connection.owing.push(id);
         }
-        let mut excess = Vec::new();
+        let mut excess = Items::new();
         if !consumer.settled {
             let state = connection.lanes.entry(consumer.lane).or_default();
             if consumer.windowed {
                 let fits = state.free().map_or(handed.items.len(), |free| free as usize);
                 consumer.at_host = consumer.at_host.saturating_sub(handed.items.len() as u32);
-                excess = handed.items.split_off(fits.min(handed.items.len()));
+                excess = handed.items.drain(fits.min(handed.items.len())..).collect();
                 lifted = state.window.is_none();
             }
             state.held += handed.items.len() as u32;
@@ -233,7 +234,7 @@ impl Broker {
     }
 
     /// Gives back to the host what it handed out for nobody.
-    pub(crate) fn take_back(&mut self, group: GroupId, queue: QueueId, items: Vec<model::Item>) {
+    pub(crate) fn take_back(&mut self, group: GroupId, queue: QueueId, items: Items) {
         self.post_to(group, Content::TakeBack { group, queue, items });
     }
 

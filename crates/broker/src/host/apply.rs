@@ -104,15 +104,16 @@ impl Broker {
                 group.wake(queue);
             }
             Effect::Settled { queue, first, last } => {
-                if let Some(hosted) = group.queues.get_mut(&queue) {
-                    hosted.delivery.on_settled(first, last);
-                }
+                group.change(queue, |delivery| {
+                    delivery.on_settled(first, last);
+                    false
+                });
             }
             Effect::Returned { queue, first, last } => {
-                if let Some(hosted) = group.queues.get_mut(&queue) {
-                    hosted.delivery.on_returned(first, last);
-                    group.wake(queue);
-                }
+                group.change(queue, |delivery| {
+                    delivery.on_returned(first, last);
+                    true
+                });
             }
             Effect::HandedOut { queue } => group.wake(queue),
             Effect::Configured { queue } => {

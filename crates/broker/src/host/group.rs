@@ -169,7 +169,14 @@ impl QueueGroup {
 
     /// The queue may have something to hand out.
     pub(crate) fn wake(&mut self, queue: QueueId) {
+        self.change(queue, |_| true);
+    }
+
+    /// Changes the delivery of a queue, if it is there, and wakes it where `change` says so.
+    #[inline]
+    pub(crate) fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Delivery) -> bool) {
         if let Some(hosted) = self.queues.get_mut(&queue)
+            && change(&mut hosted.delivery)
             && !hosted.awake
         {
             hosted.awake = true;

@@ -514,7 +514,6 @@ impl World {
         };
         let filled = served.delivery.fill(state, limit, &mut source, &mut out);
         self.check_filled(id, &mut served, filled, limit, &out);
-        out.into_iter().for_each(|handed| served.delivery.recycle(handed.items));
         let mut ranges = Vec::new();
         served.delivery.take_settled(&mut ranges);
         self.served.insert(id, served);

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use base::{Block, Map, map};
 use model::batch::{self, Encoding};
 use model::{
-    Batch, ConnId, ConsumerId, GroupId, Item, Lane, LogRefusal, Protocol, QueueId, Record, Seq, ShardId,
-    StreamFilter, StreamStart, Value,
+    Batch, ConnId, ConsumerId, GroupId, Item, Items, Lane, LogRefusal, Protocol, QueueId, Record, Seq,
+    ShardId, StreamFilter, StreamStart, Value,
 };
 use queue::{ConsumerKey, Handed, LogState, Subscription};
 
@@ -398,7 +398,7 @@ impl Broker {
         let (filter, read_block) = (follower.filter.clone(), self.settings.read_block);
         let passed_over = |row: &[u8]| filter.as_ref().is_some_and(|filter| !takes(filter, row, read_block));
         let hidden = |offset, row: &[u8]| removed(offset) || passed_over(row);
-        let mut taken = Taken { items: Vec::new(), bytes: 0, left: left as u64 };
+        let mut taken = Taken { items: Items::new(), bytes: 0, left: left as u64 };
         let block = match found {
             Found::Stored(block, body) => {
                 taken.take_stored(follower, chunk, &block.as_slice()[..body.end], body.start, hidden)?;
@@ -426,7 +426,7 @@ fn takes(filter: &StreamFilter, row: &[u8], read_block: ReadBlock) -> bool {
 
 /// What one look takes.
 struct Taken {
-    items: Vec<Item>,
+    items: Items,
     bytes: u64,
     left: u64,
 }
