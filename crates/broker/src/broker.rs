@@ -370,6 +370,12 @@ impl Broker {
         self.events.pop_front()
     }
 
+    /// The next event, if it is for this connection.
+    #[inline]
+    pub fn poll_event_of(&mut self, conn: ConnId) -> Option<Event> {
+        self.events.pop_front_if(|(other, _)| *other == conn).map(|(_, event)| event)
+    }
+
     /// An event whose connection is gone: what it delivered goes back, unless it was settled by being sent.
     pub fn undelivered(&mut self, event: Event) {
         let (Event::Delivered(delivered) | Event::Got(delivered, _)) = event else { return };

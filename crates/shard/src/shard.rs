@@ -356,10 +356,15 @@ impl Shard {
                 continue;
             };
             connection.out.lend(|| self.spare.pop().unwrap_or_default());
-            connection.on_event(&event);
-            while let Some(request) = connection.poll_request() {
-                asked = true;
-                self.broker.handle(conn, request);
+            // Those of one connection come in rows: what is looked up for the first serves all.
+            let mut next = Some(event);
+            while let Some(event) = next {
+                connection.on_event(&event);
+                while let Some(request) = connection.poll_request() {
+                    asked = true;
+                    self.broker.handle(conn, request);
+                }
+                next = self.broker.poll_event_of(conn);
             }
             self.touch(conn);
             self.arm(conn);

@@ -7,7 +7,7 @@ use topology::Topology;
 use super::Door;
 use super::connection::Connection;
 use super::outgoing::{Outgoing, Turn, Waits};
-use super::routes::Target;
+use super::routes::{Target, Targets};
 use crate::Broker;
 use crate::host::Host;
 
@@ -166,13 +166,13 @@ fn look_up(
     found: &mut Vec<topology::Target>,
     vhost: &str,
     publish: &Publish<'_>,
-) -> Result<Vec<Target>, Refusal> {
+) -> Result<Targets, Refusal> {
     let record = &publish.record;
     let mut headers = || (publish.headers)(record.prefix);
     found.clear();
     topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
     found.sort_unstable_by_key(|target| (target.group, target.queue));
-    let mut targets = Vec::new();
+    let mut targets = Targets::new();
     for same in found.chunk_by(|a, b| a.group == b.group) {
         if let Some(at) = by_group.get(&same[0].group) {
             let queues = same.iter().map(|target| target.queue).collect();

@@ -6,20 +6,21 @@ use std::hash::BuildHasher;
 
 use base::Map;
 use model::{GroupId, QueueId};
+use smallvec::SmallVec;
 
 /// Slots of the table.
 const SLOTS: usize = 16_384;
 
-/// Where messages of one exchange and key go. One allocation for the names: a publisher that goes through many
+/// Where messages of one exchange and key go. Mostly one allocation for all of it: a publisher that goes through many
 /// queues in turn finds none of this in the processor's cache.
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     version: u64,
     /// Virtual host, exchange and key, one behind the other.
-    names: Box<str>,
+    names: SmallVec<[u8; 24]>,
     vhost_len: usize,
     exchange_len: usize,
-    targets: Vec<Target>,
+    targets: Targets,
 }
 
 impl Route {
@@ -30,11 +31,14 @@ impl Route {
         {
             return false;
         }
-        let (in_front, own_key) = self.names.as_bytes().split_at(vhost.len() + exchange.len());
+        let (in_front, own_key) = self.names.split_at(vhost.len() + exchange.len());
         let (own_vhost, own_exchange) = in_front.split_at(vhost.len());
         same(own_key, key) && same(own_exchange, exchange) && same(own_vhost, vhost)
     }
 }
+
+/// Where a route leads: almost always to one group.
+pub(crate) type Targets = SmallVec<[Target; 1]>;
 
 /// Queues of one group.
 #[derive(Debug)]
@@ -42,7 +46,7 @@ pub(crate) struct Target {
     /// The group's place among the door's outgoing ones.
     pub at: usize,
     pub group: GroupId,
-    pub queues: Vec<QueueId>,
+    pub queues: SmallVec<[QueueId; 1]>,
 }
 
 /// Equality that never compares empty texts: their pointers point nowhere, and the vector instructions of memcmp
@@ -94,10 +98,10 @@ impl Routes {
         slot: usize,
         version: u64,
         (vhost, exchange, key): (&str, &str, &str),
-        targets: Vec<Target>,
+        targets: Targets,
     ) {
         let (vhost_len, exchange_len) = (vhost.len(), exchange.len());
-        let names = [vhost, exchange, key].concat().into_boxed_str();
+        let names = [vhost, exchange, key].into_iter().flat_map(str::bytes).collect();
         self.slots[slot] = Some(Box::new(Route { version, names, vhost_len, exchange_len, targets }));
     }
 }

@@ -89,7 +89,7 @@ impl Session {
             start,
             filter,
         };
-        self.outbox.push_back(Due::Subscribe { queue, with });
+        self.outbox.push_back(Due::Subscribe { queue, with: Box::new(with) });
         self.wait_for(lane, Reply::Consuming(consumer), nowait, CONSUME);
         let _ = out;
         Ok(())
@@ -198,7 +198,7 @@ impl Session {
             start: None,
             filter: None,
         };
-        self.outbox.push_back(Due::Subscribe { queue: name.to_owned(), with });
+        self.outbox.push_back(Due::Subscribe { queue: name.to_owned(), with: Box::new(with) });
         if let Some(channel) = self.channels.get_mut(&lane) {
             channel.reply_queue = Some((name.to_owned(), consumer));
         }

@@ -12,12 +12,13 @@ use super::{Session, Step};
 use crate::wire::properties;
 
 /// Grants that a further one may join.
-const JOINED_MAX: usize = 16;
+const JOINED_MAX: usize = 4;
 
 /// A request that owns its texts.
 #[derive(Debug)]
 pub(super) enum Due {
-    Plain(Request<'static>),
+    /// Rare ones; boxed, because settlements, which are as many as messages, are moved at their size.
+    Plain(Box<Request<'static>>),
     Settle {
         lane: Lane,
         queue: QueueId,
@@ -34,7 +35,7 @@ pub(super) enum Due {
     },
     Subscribe {
         queue: String,
-        with: Subscribe<'static>,
+        with: Box<Subscribe<'static>>,
     },
     Get {
         lane: Lane,
@@ -52,7 +53,9 @@ impl Due {
     /// What still matters when the connection is gone.
     pub(super) fn into_ending(self) -> Option<Request<'static>> {
         match self {
-            Due::Plain(request @ (Request::CloseLane { .. } | Request::Close)) => Some(request),
+            Due::Plain(request) if matches!(*request, Request::CloseLane { .. } | Request::Close) => {
+                Some(*request)
+            }
             Due::Settle { lane, queue, first, last, outcome } => {
                 Some(Request::Settle { lane, queue, first, last, outcome })
             }
@@ -81,7 +84,7 @@ pub(super) fn settle(outbox: &mut VecDeque<Due>, on: Lane, held: &Held, how: Out
 
 impl Session {
     pub(super) fn due(&mut self, request: Request<'static>) {
-        self.outbox.push_back(Due::Plain(request));
+        self.outbox.push_back(Due::Plain(Box::new(request)));
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -93,8 +96,8 @@ impl Session {
         // Only the latest ones are looked through: joining them saves requests, and need not be perfect.
         match self.grants.iter_mut().rev().take(JOINED_MAX).find(|(other, _)| *other == consumer) {
             Some((_, messages)) => *messages += 1,
-            None if self.consumers.contains_key(&consumer) => self.grants.push_back((consumer, 1)),
-            None => {}
+            // Perhaps it was cancelled meanwhile: then the grant finds nobody, which is cheaper than to look first.
+            None => self.grants.push_back((consumer, 1)),
         }
     }
 
@@ -123,13 +126,13 @@ impl Session {
                 let (lane, token) = (*lane, *token);
                 this.assembled_request(lane, token)
             }
-            Due::Plain(request) => request.clone(),
+            Due::Plain(request) => (**request).clone(),
             Due::Settle { lane, queue, first, last, outcome } => {
                 Request::Settle { lane: *lane, queue: *queue, first: *first, last: *last, outcome: *outcome }
             }
             Due::Authenticate { user, password } => Request::Authenticate { user, password },
             Due::Enter { vhost } => Request::Enter { vhost },
-            Due::Subscribe { queue, with } => Request::Subscribe(Subscribe { queue, ..with.clone() }),
+            Due::Subscribe { queue, with } => Request::Subscribe(Subscribe { queue, ..(**with).clone() }),
             Due::Get { lane, queue, settled } => Request::Get { lane: *lane, queue, settled: *settled },
         }
     }

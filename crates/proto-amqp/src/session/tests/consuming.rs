@@ -167,7 +167,8 @@ fn cancelling_ends_a_consumer_but_not_what_it_holds() {
     talk.expect_asked(&["Unsubscribe { lane: Lane(1), consumer: ConsumerId(1) }"]);
     talk.expect(1, Method::BasicCancelOk { consumer_tag: "c" });
     talk.send(1, Method::BasicAck { delivery_tag: 2, multiple: true });
-    talk.expect_asked(&["settle 1 7 100..=101 Accept"]);
+    // The grant finds nobody.
+    talk.expect_asked(&["settle 1 7 100..=101 Accept", "grant 1 2"]);
     talk.send(1, Method::BasicCancel { consumer_tag: "unknown", nowait: false });
     talk.expect(1, Method::BasicCancelOk { consumer_tag: "unknown" });
     talk.send(1, Method::BasicCancel { consumer_tag: "unknown", nowait: true });
