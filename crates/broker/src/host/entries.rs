@@ -9,12 +9,22 @@ use super::group::{GroupLog, QueueGroup};
 /// Entries asked for ahead of the one that is missing: a backlog is read in order.
 const READ_AHEAD: u64 = 16;
 
+/// What is asked for besides what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// The entries behind it: a queue's messages are in most of them.
+    Entries,
+    /// Nothing: whoever asks knows better what comes next.
+    Nothing,
+}
+
 /// The bytes wanted for a queue or log, if they are in memory; else they are being read, and whoever waits is told.
 pub(crate) fn find(
     group: (&GroupLog, &super::group::Loaded, GroupId),
     commit_log: &mut CommitLog,
     log: QueueId,
     wanted: Wanted,
+    ahead: Ahead,
 ) -> Option<Fetched> {
     let (group_log, loaded, group) = group;
     let index = wanted.index;
@@ -28,7 +38,7 @@ pub(crate) fn find(
         return Some(Fetched::entry(block.clone()));
     }
     match commit_log.location(group, index) {
-        Location::Ring => read_entry(loaded, commit_log, group, index),
+        Location::Ring => read_entry(loaded, commit_log, group, index, ahead),
         Location::Runs => match loaded.find_piece(log, wanted) {
             Some(piece) => Some(piece.clone()),
             None => read_piece(commit_log, group, log, wanted),
@@ -42,9 +52,11 @@ fn read_entry(
     commit_log: &mut CommitLog,
     group: GroupId,
     index: Index,
+    ahead: Ahead,
 ) -> Option<Fetched> {
     match commit_log.read(group, index) {
         Lookup::Ready(block) => Some(Fetched::entry(block)),
+        Lookup::Pending if ahead == Ahead::Nothing => None,
         Lookup::Pending => {
             let ahead = (1..=READ_AHEAD).map(|ahead| Index(index.0 + ahead));
             for ahead in ahead.filter(|ahead| loaded.find(*ahead).is_none()) {

@@ -3,7 +3,7 @@
 use model::{OperationKind, QueueId};
 use queue::Wanted;
 
-use super::entries::find;
+use super::entries::{Ahead, find};
 use crate::Broker;
 use crate::parcel::Content;
 
@@ -34,7 +34,7 @@ impl Broker {
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
         let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
-        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted);
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, Ahead::Entries);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
         if delivery.waiting_for().is_some() {
             group.reading.insert(queue);

@@ -4,7 +4,7 @@ use model::{Entity, GroupId, Lane, OperationKind, QueueId, Refusal, ShardId};
 use queue::{ConsumerKey, ExclusiveUse, Got, Subscription, Wanted};
 
 use super::HostWaits;
-use super::entries::find;
+use super::entries::{Ahead, find};
 use super::group::Asked;
 use crate::Broker;
 use crate::parcel::{Answer, Content, Question};
@@ -98,7 +98,7 @@ impl Broker {
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
         let queue = asked.queue;
-        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted);
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, Ahead::Entries);
         let got = delivery.get(state, (key, lane), false, &mut source);
         match got {
             Got::One(handed, remaining) => {

@@ -12,9 +12,13 @@ use queue::ChunkAt;
 use super::Reading;
 use super::converting::{self, Wanted};
 use crate::Broker;
-use crate::host::entries::find;
+use crate::host::entries::{Ahead, find};
 use crate::log_parcel::{LogReply, ReadCursor, ReadRequest};
 use crate::parcel::{Content, Ticket};
+
+/// Batches of a log that are asked for with one that is not in memory, and the bytes they may have.
+const AHEAD: usize = 16;
+const AHEAD_BYTES: usize = 2 << 20;
 
 /// A chunk of a log, apart from the state it was found in.
 #[derive(Clone, Copy, Debug)]
@@ -262,9 +266,29 @@ impl Broker {
         chunk: &Chunk,
     ) -> Option<Result<(Block, Range<usize>), LogRefusal>> {
         let wanted = queue::Wanted { index: chunk.index, at: chunk.at, ordinal: 0 };
-        let found = find(self.host.groups[at].bytes(), &mut self.log, log, wanted)?;
+        let Some(found) = find(self.host.groups[at].bytes(), &mut self.log, log, wanted, Ahead::Nothing)
+        else {
+            self.read_ahead(at, log, chunk.end);
+            return None;
+        };
         let range = place_in(&found, chunk.at, chunk.bytes);
         Some(range.map(|range| (found.block, range)))
+    }
+
+    /// Asks for what comes next in the log, which other logs' batches may lie between.
+    fn read_ahead(&mut self, at: usize, log: QueueId, offset: u64) {
+        let group = &self.host.groups[at];
+        let mut room = AHEAD_BYTES;
+        for chunk in
+            group.machine.log(log).into_iter().flat_map(|state| state.chunks_from(offset)).take(AHEAD)
+        {
+            room = room.saturating_sub(chunk.bytes as usize);
+            if room == 0 || !chunk.parts.is_empty() {
+                break;
+            }
+            let wanted = queue::Wanted { index: chunk.index, at: chunk.at, ordinal: 0 };
+            find(group.bytes(), &mut self.log, log, wanted, Ahead::Nothing);
+        }
     }
 
     fn keep_converted(&mut self, key: super::ConvertedKey, bytes: &[u8]) -> (Block, Range<usize>) {
@@ -295,7 +319,7 @@ impl Broker {
         let mut row = Vec::with_capacity(chunk.bytes);
         for part in place.parts {
             let wanted = queue::Wanted { index: Index(part.index), at: part.at, ordinal: 0 };
-            let found = find(group.bytes(), &mut self.log, log, wanted)?;
+            let found = find(group.bytes(), &mut self.log, log, wanted, Ahead::Entries)?;
             match place_in(&found, part.at, part.len as usize) {
                 Ok(range) => row.extend_from_slice(&found.block.as_slice()[range]),
                 Err(refusal) => return Some(Err(refusal)),
