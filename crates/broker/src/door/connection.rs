@@ -71,12 +71,28 @@ pub(crate) struct Consumer {
     pub windowed: bool,
     /// Messages the session still allows; `None`: no bound.
     pub allowed: Option<u32>,
-    /// Messages the host may still hand out, for windowed consumers.
+    /// Messages the host may still hand out; meaningless where there is no bound.
     pub at_host: u32,
     /// Bytes handed out and not granted again.
     pub owed_bytes: u32,
     /// So many owed bytes are granted even where no message is: half of what it may be ahead.
     pub owed_bytes_max: u32,
+}
+
+impl Consumer {
+    /// Whether its host should be told of what it is allowed and the host does not know: no less than it knows.
+    #[inline]
+    pub(crate) fn runs_low(&self) -> bool {
+        self.allowed.is_some_and(|allowed| allowed > self.at_host && allowed - self.at_host >= self.at_host)
+    }
+
+    /// What it is allowed and its host does not know, to be told now.
+    pub(crate) fn take_owed(&mut self) -> u32 {
+        let allowed = self.allowed.unwrap_or(0);
+        let owed = allowed.saturating_sub(self.at_host);
+        self.at_host = allowed;
+        owed
+    }
 }
 
 impl Connection {

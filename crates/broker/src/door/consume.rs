@@ -144,16 +144,28 @@ impl Broker {
         self.post_to(group, Content::Unsubscribe { group, queue, key });
     }
 
-    /// The session allows a consumer more messages.
+    /// The session allows a consumer more messages. Its host is told when it has no more than half of them left: then
+    /// one parcel does for many, and the host, which hands nothing out but past this door, never runs out meanwhile.
     pub(crate) fn grant(&mut self, conn: ConnId, id: ConsumerId, messages: u32) {
-        let half = self.settings.limits.send_bytes_max / 2;
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let Some(consumer) = connection.consumers.get_mut(&id) else { return };
         consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_add(messages));
-        let (group, queue, lane) = (consumer.group, consumer.queue, consumer.lane);
         if consumer.windowed {
+            let lane = consumer.lane;
             return self.open_window(conn, lane);
         }
+        if consumer.runs_low() {
+            self.grant_owed(conn, id);
+        }
+    }
+
+    /// Tells the host of a consumer what it may hand out besides.
+    fn grant_owed(&mut self, conn: ConnId, id: ConsumerId) {
+        let half = self.settings.limits.send_bytes_max / 2;
+        let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        let Some(consumer) = connection.consumers.get_mut(&id) else { return };
+        let messages = consumer.take_owed();
+        let (group, queue) = (consumer.group, consumer.queue);
         let key = ConsumerKey { shard: self.settings.shard, conn, consumer: id };
         let Some(at) = self.door.by_group.get(&group) else { return };
         let outgoing = &mut self.door.outgoing[*at];
@@ -203,6 +215,11 @@ impl Broker {
         }
         let delivered = handed.items.len() as u32;
         consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_sub(delivered));
+        let mut runs_low = false;
+        if !consumer.windowed {
+            consumer.at_host = consumer.at_host.saturating_sub(delivered);
+            runs_low = consumer.runs_low();
+        }
         if !excess.is_empty() {
             self.take_back(group, queue, excess);
         }
@@ -211,6 +228,9 @@ impl Broker {
         }
         if lifted {
             self.open_window(conn, lane);
+        }
+        if runs_low {
+            self.grant_owed(conn, id);
         }
     }
 
