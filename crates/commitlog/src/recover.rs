@@ -30,6 +30,10 @@ use crate::log::Config;
 use crate::runs::Runs;
 use crate::segment::{self, FIRST_FLUSH, HeaderPage, Link, Ring, Segment, SegmentHeader, State};
 
+/// Bytes of a segment within which its second flush is looked for where its first write may have been lost. A start
+/// does not read more of each segment that nobody needs.
+const SECOND_FLUSH_WITHIN: u64 = 8 << 20;
+
 /// The state of a group at an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -296,10 +300,11 @@ impl Recovery<'_> {
             let young = first.filter(|header| header.generation > newest);
             self.number = self.number.max(young.map_or(0, |header| header.number));
             self.generation = self.generation.max(young.map_or(0, |header| header.generation));
-            if segment.header.is_some() && young.is_none() {
-                continue;
-            }
-            let bytes = self.bytes_of(&segment.name, 0, segment.bytes)?;
+            // The header that is there may be that of the segment's life before, where the write of the new one, and of
+            // the first flush with it, was lost by the disk. Then the next flush is not far.
+            let is_likely = segment.header.is_none() || young.is_some();
+            let length = if is_likely { segment.bytes } else { segment.bytes.min(SECOND_FLUSH_WITHIN) };
+            let bytes = self.bytes_of(&segment.name, 0, length)?;
             for at in (2 * PAGE..bytes.len()).step_by(PAGE) {
                 let header = FlushHeader::decode(&bytes[at..], self.shard, at as u32, self.last.crc)
                     .map(|(header, _)| header);

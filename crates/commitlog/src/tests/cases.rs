@@ -337,6 +337,39 @@ fn a_missing_segment_and_a_missing_end_are_damage() {
 }
 
 #[test]
+fn a_lost_first_write_into_a_reused_segment_is_damage() {
+    let mut bench = Bench::new(small_config());
+    let mut index = 0;
+    let mut append = |bench: &mut Bench| {
+        index += 1;
+        bench.append(index, &[index as u8; 700]);
+        bench.settle();
+        index
+    };
+    loop {
+        let before = bench.disk.files.clone();
+        let index = append(&mut bench);
+        let begun = before.iter().find(|(name, old)| {
+            let now = bench.disk.files.get(*name).filter(|_| name.contains("/segment-"));
+            old[0] != 0 && now.is_some_and(|now| now[..PAGE] != old[..PAGE])
+        });
+        let Some((name, old)) = begun.filter(|_| index > 200) else {
+            if bench.log.wants_checkpoint().is_some() {
+                bench.checkpoint(index, &[(index, index)]);
+            }
+            continue;
+        };
+        append(&mut bench);
+        assert!(CommitLog::open(bench.config.clone(), &bench.disk).is_ok());
+        let file = bench.disk.files.get_mut(name).unwrap();
+        file[..2 * PAGE].copy_from_slice(&old[..2 * PAGE]);
+        let outcome = CommitLog::open(bench.config.clone(), &bench.disk).map(|(_, recovered)| recovered);
+        assert!(matches!(outcome, Err(OpenError::Damaged { .. })), "{outcome:?}");
+        return;
+    }
+}
+
+#[test]
 fn arbitrary_bytes_never_panic_and_are_never_taken_for_a_log() {
     let config = small_config();
     for seed in 0..300 {
