@@ -1,15 +1,18 @@
 //! What leaves the ring and what leaves the runs: the log asks, the machines know.
 
-use base::{Block, crc32c, crc32c_joined};
+use base::{Block, Pool, crc32c, crc32c_joined};
 use commitlog::{NotedPiece, Piece, PiecePlan};
 use model::batch::{self, Encoding};
 use model::{Entry, GroupId, Index, OperationKind, QueueId};
-use queue::{LivePiece, Wanted};
+use queue::{Fetched, LivePiece, Wanted};
 
 use crate::Broker;
 use crate::broker::Notice;
 use crate::host::entries::fetched;
 use crate::host::group::GroupLog;
+
+/// How many times as large as its piece a block may be that is kept for it.
+const SPARSE: usize = 4;
 
 impl Broker {
     /// An entry is about to leave the ring: the log is told what of it is still needed.
@@ -65,9 +68,10 @@ impl Broker {
                 return;
             }
         };
+        let pool = self.pool.clone();
         if let Some(group) = self.host.group(group) {
             let wanted = Wanted { index, at, ordinal: piece.wanted };
-            group.loaded.insert_piece(log, wanted, fetched(piece));
+            group.loaded.insert_piece(log, wanted, alone(fetched(piece), &pool));
         }
         self.wake_readers();
     }
@@ -88,6 +92,18 @@ impl Broker {
     /// Whether old entries wait to be moved without anything else happening.
     pub(crate) fn is_moving(&self) -> bool {
         self.evacuating_more || self.host.groups.iter().any(|group| group.trimming.is_some())
+    }
+}
+
+/// A small piece in a block of its own: what is read for a message in many pieces must not hold a whole block of a run
+/// for each of them, or the bound of what is held would never let all of them be there at once.
+fn alone(piece: Fetched, pool: &Pool) -> Fetched {
+    let (start, length) = (piece.start as usize, piece.length as usize);
+    match piece.block.capacity() > SPARSE * length.max(1) {
+        true => {
+            Fetched { block: pool.block(&piece.block.as_slice()[start..start + length]), start: 0, ..piece }
+        }
+        false => piece,
     }
 }
 
@@ -122,4 +138,21 @@ fn batches_of(entry: &Entry<'_>, bytes: &[u8]) -> Option<Vec<NotedPiece>> {
         }
     }
     Some(noted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_piece_does_not_hold_the_block_it_came_in() {
+        let pool = Pool::default();
+        let block = pool.block(&[7; 60_000]);
+        let piece = |start, length| Fetched { start, length, ..Fetched::entry(block.clone()) };
+        let small = alone(piece(500, 8_000), &pool);
+        assert!(small.block.capacity() < 16_000);
+        assert_eq!((small.start, small.length, small.block.as_slice()), (0, 8_000, &[7; 8_000][..]));
+        let large = alone(piece(500, 30_000), &pool);
+        assert_eq!((large.start, large.block.capacity()), (500, block.capacity()));
+    }
 }
