@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use base::{Bug, planted};
 use model::LogRefusal;
 use model::membership::{GroupPhase, MemberMetadata};
 
@@ -204,6 +205,10 @@ impl Group {
     }
 
     pub(crate) fn advance_generation(&mut self) {
+        // The planted bug does so only when the last member leaves.
+        if planted(Bug::GenerationStays) && !self.members.is_empty() {
+            return;
+        }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
     }
 }

@@ -1,5 +1,6 @@
 //! Bringing and fetching assignments, heartbeats, and leaving.
 
+use base::{Bug, planted};
 use model::LogRefusal;
 use model::membership::{Membership, Sync, Synced};
 
@@ -79,6 +80,8 @@ impl Group {
 
     fn synced(&self, id: &str) -> Synced {
         let (protocol_type, protocol) = (self.protocol_type.clone(), self.protocol.clone());
+        // The planted bug gives everybody the leader's part.
+        let id = if planted(Bug::ShareOfLeader) { &self.leader } else { id };
         let assignment = self.members.get(id).map(|member| member.assignment.clone()).unwrap_or_default();
         Synced { protocol_type, protocol, assignment }
     }
@@ -125,7 +128,11 @@ impl Group {
             // Only members commit while there are some.
             return Err(LogRefusal::UnknownMember);
         }
-        self.check_generation(who)?;
+        // The planted bug asks for the member alone.
+        match planted(Bug::CommitByStaleGeneration) {
+            true => self.check_current(&who.member, who.instance.as_deref())?,
+            false => self.check_generation(who)?,
+        }
         self.touch(&who.member, now_us);
         match self.phase {
             // It was told of a generation and has not got its part of it.

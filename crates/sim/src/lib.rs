@@ -63,7 +63,7 @@ mod tests {
     #[cfg(planted)]
     #[test]
     fn planted_bugs_are_found() {
-        for bug in planted::WITHIN_SIGHT {
+        for bug in planted::WITHIN_SIGHT.iter().copied() {
             assert!(planted::find(bug, 3000).is_some(), "{bug:?}");
         }
     }

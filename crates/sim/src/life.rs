@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::tally::Tally;
 
 /// Turns within which a sound node must serve, answer or hand over what it has.
-const PATIENCE: u64 = 20_000;
+const PATIENCE: u64 = 60_000;
 
 /// What came of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]

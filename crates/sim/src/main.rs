@@ -107,7 +107,7 @@ fn find_planted(_: u64) -> ExitCode {
 #[cfg(planted)]
 fn find_planted(seeds: u64) -> ExitCode {
     let mut missed = 0;
-    for bug in sim::planted::WITHIN_SIGHT {
+    for bug in sim::planted::WITHIN_SIGHT.iter().copied() {
         match sim::planted::find(bug, seeds) {
             Some((seed, broken)) => println!("{bug:?}: found by seed {seed}: {broken}"),
             None => {

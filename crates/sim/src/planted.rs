@@ -5,20 +5,36 @@ use base::planted::plant;
 
 /// The bugs that a whole node with one voter can show. The others need a second replica: a voter that is alone never
 /// cuts a suffix (`CutIsNotRemembered`, `ResurrectCutSuffix`) and never meets a term it could have forgotten its vote
-/// of (`ForgetVoteOnRecycle`); the commit log's own tests find those.
-pub const WITHIN_SIGHT: [Bug; 12] = [
+/// of (`ForgetVoteOnRecycle`); the commit log's own tests find those. A group that leads for ever is sent no operation
+/// twice (`CommitGoesBack`); the tests of `queue` find that.
+pub const WITHIN_SIGHT: &[Bug] = &[
+    Bug::AcceptSequenceGap,
     Bug::AckBeforeSync,
+    Bug::AckCommitBeforeApply,
+    Bug::AdoptWithoutIndexSync,
     Bug::ApplyBeforeCommit,
+    Bug::CommitByStaleGeneration,
+    Bug::CompactNewest,
     Bug::ConfirmAfterFailedSync,
     Bug::DamageTakenForTornTail,
     Bug::DeliverAboveHandedOutBound,
+    Bug::DropMarkBeforeValue,
+    Bug::FetchSkipsUnread,
+    Bug::ForgetOffsetOnCheckpoint,
+    Bug::ForgetProducerOnCheckpoint,
+    Bug::ForgetRemovedOnCheckpoint,
+    Bug::GenerationStays,
     Bug::LoseDeliveryCountOnCheckpoint,
     Bug::LoseSettlementOnCheckpoint,
     Bug::RecycleOnUnsyncedSettle,
     Bug::RequeueToTail,
+    Bug::ResurrectTrimmed,
+    Bug::ReuseBeforeManifest,
     Bug::SettleNeighbour,
+    Bug::ShareOfLeader,
     Bug::SkipChecksum,
     Bug::StaleGenerationAccepted,
+    Bug::TrimUnsettled,
 ];
 
 /// The first of the seeds from 1 on that notices the bug and nothing without it, and what it says.

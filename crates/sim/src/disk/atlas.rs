@@ -1,7 +1,7 @@
 //! Damage to what was durable: where it is and what stood there, so that a run knows what to expect and can undo it.
 //!
 //! A disk that damages the very last write of a log cannot be told from one that never finished it, and no
-//! single copy survives that: the last completed write of each shard is left alone.
+//! single copy survives that: the last completed write of each shard's log is left alone.
 
 use std::collections::BTreeMap;
 
@@ -103,9 +103,10 @@ impl VirtualDisk {
         (!content.is_empty()).then(|| (name.clone(), 0, content.len()))
     }
 
-    /// Whether that range touches the last completed write of a shard.
+    /// Whether that range touches the last completed write of a shard's log. What is written to runs proves nothing
+    /// of the log's end.
     fn is_protected(&self, file: &str, offset: usize, bytes: usize) -> bool {
-        self.history.iter().filter_map(|history| history.back()).any(|last| {
+        self.last_of_log.iter().flatten().any(|last| {
             *last.file == *file && offset < last.offset + last.bytes && last.offset < offset + bytes
         })
     }

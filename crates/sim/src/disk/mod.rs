@@ -71,6 +71,8 @@ pub struct VirtualDisk {
     files: BTreeMap<String, Vec<u8>>,
     under_way: Vec<UnderWay>,
     history: Vec<VecDeque<Written>>,
+    /// The last completed write of each shard's log.
+    last_of_log: Vec<Option<Written>>,
     /// Where it was damaged.
     pub atlas: Atlas,
     /// Which operations are going to fail.
@@ -89,6 +91,7 @@ impl VirtualDisk {
             files: BTreeMap::new(),
             under_way: Vec::new(),
             history: vec![VecDeque::new(); usize::from(shards)],
+            last_of_log: vec![None; usize::from(shards)],
             atlas: Atlas::default(),
             errors: Errors::default(),
             pace,
@@ -166,8 +169,12 @@ impl VirtualDisk {
     fn remember(&mut self, shard: u16, file: &FileName, offset: usize, bytes: usize) {
         let before = self.files.get(&**file).and_then(|content| content.get(offset..offset + bytes));
         let before = before.unwrap_or(&[]).to_vec();
+        let written = Written { file: file.clone(), offset, before, bytes };
+        if file.contains("/segment-") {
+            self.last_of_log[usize::from(shard)] = Some(written.clone());
+        }
         let history = &mut self.history[usize::from(shard)];
-        history.push_back(Written { file: file.clone(), offset, before, bytes });
+        history.push_back(written);
         if history.len() > HISTORY {
             history.pop_front();
         }

@@ -57,8 +57,8 @@ struct Spot {
     deleted: u64,
     /// Since when it is known that compaction took these.
     gone: BTreeMap<u64, u64>,
-    /// It was read or written since the node was started.
-    is_served: bool,
+    /// Since when it has been read or written, since the node was started.
+    served: Option<u64>,
 }
 
 /// What was known of a partition when something was sent.
@@ -159,14 +159,19 @@ impl Journal {
 
     /// The node has died.
     pub fn crashed(&mut self) -> u64 {
-        self.spots.iter_mut().for_each(|spot| spot.is_served = false);
+        self.spots.iter_mut().for_each(|spot| spot.served = None);
         self.tick()
     }
 
+    fn serves(&mut self, spot: usize) {
+        let now = self.tick();
+        self.spots[spot].served.get_or_insert(now);
+    }
+
     /// A partition is said not to exist. Right after a start its group may not have learned of it yet.
-    pub fn unknown(&mut self, spot: usize) -> Checked {
+    pub fn unknown(&mut self, spot: usize, asked: u64) -> Checked {
         self.seen.put_off += 1;
-        match self.spots[spot].is_served {
+        match self.spots[spot].served.is_some_and(|since| since < asked) {
             true => self.fault(spot, "K2", "it is said not to exist".to_owned()),
             false => Ok(()),
         }
@@ -219,7 +224,8 @@ impl Journal {
             self.seen.acked += 1;
         }
         let of = &mut self.spots[spot];
-        (of.end, of.is_served) = (of.end.max(base + ids.len() as u64), true);
+        of.end = of.end.max(base + ids.len() as u64);
+        self.serves(spot);
         Ok(())
     }
 
@@ -256,7 +262,7 @@ impl Journal {
 
     /// What the node says of the bounds of a partition.
     pub fn bounds(&mut self, spot: usize, glance: Glance, start: Option<u64>, end: Option<u64>) -> Checked {
-        self.spots[spot].is_served = true;
+        self.serves(spot);
         if let Some(end) = end {
             if end < glance.end {
                 return self.fault(spot, "K14", format!("its end was {} and is {end}", glance.end));

@@ -190,7 +190,7 @@ pub(super) fn fetched(
             with.journal.seen.put_off += 1;
             went.push((spot, Some(place), None));
         } else if why == code::UNKNOWN_TOPIC_OR_PARTITION {
-            with.journal.unknown(spot)?;
+            with.journal.unknown(spot, glance.stamp)?;
             went.push((spot, Some(place), None));
         } else if why == code::NONE {
             let (batches, is_alone) = (batch::read_all(records)?, cursors.len() == 1);
@@ -241,7 +241,7 @@ pub(super) fn offset_found(
             return Ok(());
         }
         if why == code::UNKNOWN_TOPIC_OR_PARTITION {
-            return with.journal.unknown(spot);
+            return with.journal.unknown(spot, glance.stamp);
         }
         if why != code::NONE {
             return Err(("K15", format!("the offset at {at:?} is refused with {why}")));
@@ -260,7 +260,7 @@ pub(super) fn offset_found(
 /// Deletes some of what is at the front.
 fn delete(spot: usize, link: &mut Link, with: &mut With<'_>) {
     let glance = with.journal.glance(spot);
-    if glance.end == glance.start {
+    if glance.end <= glance.start {
         return;
     }
     let below = glance.start + with.prng.below((glance.end - glance.start + 1).min(30));
@@ -276,7 +276,7 @@ fn deleted(spot: usize, below: u64, fields: &mut Fields<'_>, with: &mut With<'_>
     link::read_spots(fields, |_, _, fields| {
         let (start, why) = (fields.i64()?, fields.i16()?);
         if why == code::UNKNOWN_TOPIC_OR_PARTITION {
-            return with.journal.unknown(spot);
+            return with.journal.unknown(spot, 0);
         }
         if why == code::REQUEST_TIMED_OUT || why == code::KAFKA_STORAGE_ERROR {
             return Ok(());

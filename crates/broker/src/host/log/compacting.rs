@@ -6,7 +6,7 @@
 //! removals of a pass are proposed in the order of offsets. What of a batch was removed is not shown to any reader
 //! any more; its bytes go with the last record of the batch.
 
-use base::{Map, map};
+use base::{Bug, Map, map, planted};
 use model::{GroupId, LogRefusal, OperationKind, QueueId, Seq};
 use topology::TopicSettings;
 
@@ -193,7 +193,13 @@ impl Pass {
         if offset >= self.limit {
             return false;
         }
-        let later = self.latest.get(key).is_some_and(|latest| *latest > offset);
+        let latest = self.latest.get(key).copied();
+        // The planted bugs take the last record of a key too, and a mark but not what it deletes.
+        let later = match (planted(Bug::CompactNewest), planted(Bug::DropMarkBeforeValue)) {
+            (true, _) => latest.is_some(),
+            (_, true) => deletes && latest.is_some_and(|latest| latest > offset),
+            _ => latest.is_some_and(|latest| latest > offset),
+        };
         let age = now_ms.saturating_sub(timestamp);
         later || (deletes && age > self.settings.delete_retention_ms as i64)
     }

@@ -1,5 +1,6 @@
 //! The coordinators hosted here: membership lives on this leader only, committed offsets in the replicated machine.
 
+use base::{Bug, planted};
 use coordinator::{Coordinator, Settings};
 use model::commit::{Commit, CommitOffset, Forget, Forgotten};
 use model::membership::{CommittedOffset, GroupAnswer, GroupDescription, GroupPhase, Membership};
@@ -132,6 +133,10 @@ impl Broker {
         let mut body = Vec::new();
         Commit { group: &who.group, offsets: offsets.iter().map(to_commit).collect() }.encode(&mut body);
         let reply = LogReply::Committed(Ok(()));
+        if planted(Bug::AckCommitBeforeApply) {
+            // The planted bug does not wait until it is so.
+            self.post.send(from, Content::LogReplied { ticket, reply: reply.clone().into() });
+        }
         self.write_offsets(
             target,
             OperationKind::Commit,
