@@ -27,7 +27,7 @@ pub enum DiskOp {
         /// Its length.
         bytes: u64,
     },
-    /// Makes a file of `bytes` zeros, really written, in the background: may take seconds.
+    /// Makes a file of `bytes` zeros in the background: may take seconds. The log can go on where it fails.
     Prepare {
         /// Carried by the completion.
         id: OpId,
@@ -35,6 +35,8 @@ pub enum DiskOp {
         file: FileName,
         /// Its length.
         bytes: u64,
+        /// Whether the zeros are really written, so that each sync is cheap.
+        written: bool,
     },
     /// Writes the padded bytes of the blocks, one behind the other, from `offset` (a multiple of the page) on,
     /// and syncs. A crash before completion leaves any subset of the sectors written.

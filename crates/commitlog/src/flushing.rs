@@ -131,10 +131,8 @@ impl CommitLog {
         let bytes = if are_large && is_roomy { LARGER * bytes } else { bytes };
         let segment = self.ring.add(self.config.shard, bytes, State::Coming);
         let (slot, file) = (segment.slot, segment.file.clone());
-        self.operations.ask(UnderWay::Prepare(slot), |id| match are_large {
-            true => DiskOp::Create { id, file, bytes },
-            false => DiskOp::Prepare { id, file, bytes },
-        });
+        let written = !are_large;
+        self.operations.ask(UnderWay::Prepare(slot), |id| DiskOp::Prepare { id, file, bytes, written });
     }
 
     fn write(&mut self, flush: OpenFlush, mut blocks: Vec<Block>, floor: u64) {

@@ -20,7 +20,7 @@ struct MemoryDisk {
 impl MemoryDisk {
     fn complete(&mut self, pool: &Pool) -> Option<DiskDone> {
         let id = match self.waiting.pop_front()? {
-            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes } => {
+            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes, .. } => {
                 self.files.insert(file.to_string(), vec![0; bytes as usize]);
                 id
             }

@@ -36,7 +36,7 @@ impl MemoryDisk {
     fn carry_out(&mut self, op: DiskOp) -> DiskDone {
         let mut read = self.pool.block(&[]);
         let id = match op {
-            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes } => {
+            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes, .. } => {
                 self.files.insert(file.to_string(), vec![0; bytes as usize]);
                 id
             }

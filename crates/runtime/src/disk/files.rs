@@ -76,7 +76,12 @@ impl<C: Calls> Files<C> {
                 (*id, self.changing(|| self.write(file, *offset, &parts)))
             }
             DiskOp::Create { id, file, bytes } => (*id, self.changing(|| self.create(file, *bytes))),
-            DiskOp::Prepare { id, file, bytes } => (*id, self.changing(|| self.prepare(file, *bytes))),
+            DiskOp::Prepare { id, file, bytes, written: true } => {
+                (*id, self.changing(|| self.prepare(file, *bytes)))
+            }
+            DiskOp::Prepare { id, file, bytes, written: false } => {
+                (*id, self.changing(|| self.create(file, *bytes)))
+            }
             DiskOp::Put { id, file, content } => (*id, self.changing(|| self.replace(file, content))),
             DiskOp::Delete { id, file } => (*id, self.changing(|| self.delete(file))),
             DiskOp::Read { id, file, offset, bytes } => (*id, self.read_block(file, *offset, *bytes)),

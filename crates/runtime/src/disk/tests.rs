@@ -79,7 +79,7 @@ fn create(id: u64, file: &str, bytes: u64) -> DiskOp {
 }
 
 fn prepare(id: u64, file: &str, bytes: u64) -> DiskOp {
-    DiskOp::Prepare { id: OpId(id), file: name(file), bytes }
+    DiskOp::Prepare { id: OpId(id), file: name(file), bytes, written: true }
 }
 
 fn write(id: u64, file: &str, offset: u64, blocks: Vec<Block>) -> DiskOp {
