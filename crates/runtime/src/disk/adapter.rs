@@ -1,4 +1,6 @@
-//! Decides for each disk operation of a shard where it is done: inline, on the log thread or in the background.
+//! Decides for each disk operation of a shard where it is done: inline or on one of four threads, for the log, for
+//! reads, for files made and replaced, and for space given back. Readers wait for no file that is being filled, and a
+//! new segment waits for no thousand holes.
 //!
 //! Small writes are done by the shard's own thread when no other write is under way: the hand-over would cost more
 //! than the sync of one. They are done after the turn's sends, so that a confirm never waits for the next sync.
@@ -22,7 +24,9 @@ const INLINE_MAX: u64 = 128 << 10;
 pub struct Adapter<C> {
     files: Arc<Files<C>>,
     log: Lane,
-    background: Lane,
+    reads: Lane,
+    making: Lane,
+    freeing: Lane,
     flying: Vec<Flying>,
     parked: Vec<DiskOp>,
     inline: Vec<DiskOp>,
@@ -42,7 +46,17 @@ struct Flying {
 enum Place {
     Inline,
     Log,
-    Background,
+    Reads,
+    Making,
+    Freeing,
+}
+
+impl Place {
+    /// Whether operations of both places keep the order in which they were given.
+    fn keeps_order_with(self, other: Place) -> bool {
+        let of_log = |place| matches!(place, Place::Inline | Place::Log);
+        self == other || (of_log(self) && of_log(other))
+    }
 }
 
 /// What of its file an operation touches.
@@ -77,7 +91,9 @@ impl<C: Calls> Adapter<C> {
             |what: &str| Lane::start(&format!("{name}-{what}"), files.clone(), mailbox.clone(), notices);
         Ok(Adapter {
             log: lane("log")?,
-            background: lane("files")?,
+            reads: lane("reads")?,
+            making: lane("files")?,
+            freeing: lane("space")?,
             files,
             flying: Vec::new(),
             parked: Vec::new(),
@@ -135,13 +151,15 @@ impl<C: Calls> Adapter<C> {
                 self.hand_over_inline();
                 self.log.push(op);
             }
-            Place::Background => self.background.push(op),
+            Place::Reads => self.reads.push(op),
+            Place::Making => self.making.push(op),
+            Place::Freeing => self.freeing.push(op),
         }
         self.flying.push(Flying { id, place, file, touch });
     }
 
     fn place(&mut self, op: &DiskOp) -> Place {
-        let DiskOp::Write { blocks, .. } = op else { return Place::Background };
+        let DiskOp::Write { blocks, .. } = op else { return usual_place(op) };
         let bytes = self.inline_bytes + padded_bytes(blocks);
         if bytes > INLINE_MAX || self.flying.iter().any(|flying| flying.place == Place::Log) {
             return Place::Log;
@@ -164,10 +182,9 @@ impl<C: Calls> Adapter<C> {
     /// Whether `op` depends on something under way elsewhere, or on one of the first `before` parked ones.
     fn must_wait(&self, op: &DiskOp, before: usize) -> bool {
         let (_, file, touch) = parts(op);
-        let is_write = matches!(op, DiskOp::Write { .. });
-        let same_thread = |place: Place| is_write == (place != Place::Background);
+        let own = usual_place(op);
         let flying = self.flying.iter();
-        let mut blocking = flying.filter(|other| !same_thread(other.place) && other.file == *file);
+        let mut blocking = flying.filter(|other| !own.keeps_order_with(other.place) && other.file == *file);
         blocking.any(|other| touch.depends_on(other.touch))
             || self.parked[..before].iter().any(|other| {
                 let (_, other_file, other_touch) = parts(other);
@@ -185,6 +202,16 @@ impl<C: Calls> Adapter<C> {
                 self.begin(op);
             }
         }
+    }
+}
+
+/// Where such an operation is done; a small write may be done inline instead.
+fn usual_place(op: &DiskOp) -> Place {
+    match op {
+        DiskOp::Write { .. } => Place::Log,
+        DiskOp::Read { .. } => Place::Reads,
+        DiskOp::Create { .. } | DiskOp::Prepare { .. } | DiskOp::Put { .. } => Place::Making,
+        DiskOp::Punch { .. } | DiskOp::Delete { .. } => Place::Freeing,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A thread that does disk operations in the order they were given and reports each through the mailbox.
 //!
-//! A shard has two: one for the log, and one for everything slow that must never delay the log. Waiting writes that
+//! A shard has some: one for the log, and others for everything slow that must never delay the log. Waiting writes that
 //! lie one behind the other become one write and one sync.
 
 use std::collections::VecDeque;
