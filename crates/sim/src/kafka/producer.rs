@@ -174,7 +174,11 @@ impl Producer {
                 let batch = line.batches.remove(at).expect("it was just found");
                 with.journal.acked(spot, base.cast_unsigned(), &batch.records)
             }
-            code::LEADER_NOT_AVAILABLE | code::REQUEST_TIMED_OUT | code::KAFKA_STORAGE_ERROR => {
+            // Whoever creates a topic that is being created hears that it exists before every shard knows it.
+            code::UNKNOWN_TOPIC_OR_PARTITION
+            | code::LEADER_NOT_AVAILABLE
+            | code::REQUEST_TIMED_OUT
+            | code::KAFKA_STORAGE_ERROR => {
                 with.journal.seen.put_off += 1;
                 match self.is_idempotent {
                     true => line.batches[at].is_under_way = false,
