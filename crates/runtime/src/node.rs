@@ -259,7 +259,8 @@ impl Node {
             );
         }
         let admission = Admission::new(most.min(room));
-        let keeper = Doorkeeper::start(doors, self.mailboxes.clone(), admission, &self.notices);
+        let told = config.kafka_advertised.clone();
+        let keeper = Doorkeeper::start(doors, self.mailboxes.clone(), admission, told, &self.notices);
         self.doorkeeper = Some(keeper.map_err(Failure::Halted)?);
         Ok(())
     }

@@ -47,6 +47,7 @@ When clients are let in, one line on stderr says so:
 
 Old messages leave the ring of segments for runs once a shard's ring is larger than ring_bytes_max (1 GiB).
 Publishers of all protocols are held back while fewer than free_bytes_min (512 MiB) are free on the disk.
+Where Kafka's clients come through a forwarded port, kafka_advertised (HOST:PORT) is the address they are told.
 
 The first SIGTERM or SIGINT drains the node (at most 30 seconds), the second ends it at once. Either way, and after
 kill -9, everything that was confirmed is there at the next start.";

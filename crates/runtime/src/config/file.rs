@@ -11,7 +11,7 @@ use super::keys::{Known, unknown};
 use super::{Config, ENVIRONMENT, LogFormat};
 
 /// Keys at the top, and below which of them more keys stand.
-const KNOWN: [Known; 10] = [
+const KNOWN: [Known; 11] = [
     Known { name: "data_dir", below: &[] },
     Known { name: "listen", below: &[] },
     Known { name: "shards", below: &[] },
@@ -19,6 +19,7 @@ const KNOWN: [Known; 10] = [
     Known { name: "segment_bytes", below: &[] },
     Known { name: "ring_bytes_max", below: &[] },
     Known { name: "free_bytes_min", below: &[] },
+    Known { name: "kafka_advertised", below: &[] },
     Known { name: "log_format", below: &[] },
     Known { name: "limits", below: LimitSettings::KEYS },
     Known { name: "users", below: &["name", "password_hash", "loopback_only"] },
@@ -34,6 +35,7 @@ struct Settings {
     segment_bytes: Option<u64>,
     ring_bytes_max: Option<u64>,
     free_bytes_min: Option<u64>,
+    kafka_advertised: Option<String>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     limits: LimitSettings,
@@ -174,6 +176,7 @@ pub fn resolve(table: Table) -> Result<Config, String> {
         segment_bytes: settings.segment_bytes.unwrap_or(defaults.segment_bytes),
         ring_bytes_max: settings.ring_bytes_max.unwrap_or(defaults.ring_bytes_max),
         free_bytes_min: settings.free_bytes_min.unwrap_or(defaults.free_bytes_min),
+        kafka_advertised: settings.kafka_advertised,
         log_format: settings.log_format.unwrap_or(defaults.log_format),
         limits: settings.limits.resolve(),
         users,

@@ -25,6 +25,15 @@ impl Scheme {
             Scheme::Http => "http",
         }
     }
+
+    /// The port that clients try first.
+    pub(super) fn usual_port(self) -> u16 {
+        match self {
+            Scheme::Amqp => 5672,
+            Scheme::Kafka => 9092,
+            Scheme::Http => 15672,
+        }
+    }
 }
 
 impl fmt::Display for Scheme {
@@ -43,9 +52,10 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// A port of 127.0.0.1.
-    pub fn loopback(scheme: Scheme, port: u16) -> Listen {
-        Listen { scheme, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port) }
+    /// The port of 127.0.0.1 that clients try first.
+    pub fn loopback(scheme: Scheme) -> Listen {
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Listen { scheme, address: SocketAddr::new(host, scheme.usual_port()) }
     }
 }
 
@@ -60,8 +70,8 @@ impl FromStr for Listen {
 
     fn from_str(url: &str) -> Result<Listen, String> {
         let wrong = |what: String| format!("cannot listen on '{url}': {what}");
-        let example = "write it like amqp://127.0.0.1:5672";
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(format!("no protocol; {example}")))?;
+        let no_protocol = || wrong("no protocol; write it like amqp://127.0.0.1:5672".to_owned());
+        let (scheme, rest) = url.split_once("://").ok_or_else(no_protocol)?;
         let known = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
         let scheme =
             known.ok_or_else(|| wrong(format!("unknown protocol '{scheme}'; known: amqp, kafka, http")))?;
@@ -70,9 +80,10 @@ impl FromStr for Listen {
             Some(port) => format!("127.0.0.1:{port}"),
             None => rest.to_owned(),
         };
-        let address = rest
-            .parse()
-            .map_err(|_| wrong(format!("'{rest}' is not an IP address with a port; {example}")))?;
+        let address = rest.parse().map_err(|_| {
+            let example = format!("{scheme}://127.0.0.1:{}", scheme.usual_port());
+            wrong(format!("'{rest}' is not an IP address with a port; write it like {example}"))
+        })?;
         Ok(Listen { scheme, address })
     }
 }

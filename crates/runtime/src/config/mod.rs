@@ -51,6 +51,8 @@ pub struct Config {
     pub ring_bytes_max: u64,
     /// Publishers are held back while the data directory's file system has fewer free bytes than this.
     pub free_bytes_min: u64,
+    /// Host and port that Kafka's clients are told; `None`: those of the socket they came through.
+    pub kafka_advertised: Option<String>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Bounds.
@@ -64,15 +66,16 @@ impl Default for Config {
         Config {
             data_dir: PathBuf::from("waystation-data"),
             listen: vec![
-                Listen::loopback(Scheme::Amqp, 5672),
-                Listen::loopback(Scheme::Kafka, 9092),
-                Listen::loopback(Scheme::Http, 15672),
+                Listen::loopback(Scheme::Amqp),
+                Listen::loopback(Scheme::Kafka),
+                Listen::loopback(Scheme::Http),
             ],
             shards: None,
             groups: None,
             segment_bytes: SEGMENT_BYTES,
             ring_bytes_max: RING_BYTES_MAX,
             free_bytes_min: FREE_BYTES_MIN,
+            kafka_advertised: None,
             log_format: LogFormat::Text,
             limits: Limits::default(),
             users: vec![guest()],
@@ -146,7 +149,20 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         self.check_sizes()?;
         self.check_users()?;
+        self.check_advertised()?;
         self.check_listen()
+    }
+
+    fn check_advertised(&self) -> Result<(), String> {
+        let Some(told) = &self.kafka_advertised else { return Ok(()) };
+        let parts = told.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+        match parts {
+            Some((host, Ok(1..))) if is_host(host) => Ok(()),
+            _ => Err(format!(
+                "kafka_advertised is '{told}'; it must be a host and a port that clients can connect to, without a \
+                 protocol, for example broker.example.org:9092 or [2001:db8::1]:9092"
+            )),
+        }
     }
 
     fn check_sizes(&self) -> Result<(), String> {
@@ -207,6 +223,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether clients could look for a host of this name: a name, an address of IPv4, or one of IPv6 in brackets.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
     }
 }
 

@@ -85,9 +85,24 @@ fn senseless_sizes_are_refused_by_name() {
         ("listen = [\"amqp://127.0.0.1:1\", \"http://127.0.0.1:1\"]", "the same address"),
         ("listen = [\"mqtt://127.0.0.1:1\"]", "unknown protocol 'mqtt'"),
         ("listen = [\"amqp://somewhere:1\"]", "not an IP address"),
+        ("listen = [\"kafka://somewhere:1\"]", "kafka://127.0.0.1:9092"),
     ] {
         let refusal = refusal(text);
         assert!(refusal.contains(name), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn what_kafkas_clients_are_told_is_a_host_and_a_port() {
+    for told in ["broker.example.org:9092", "10.0.0.7:1", "[2001:db8::1]:19092"] {
+        let config = read(&format!("kafka_advertised = \"{told}\"")).expect("valid");
+        assert_eq!(config.kafka_advertised.as_deref(), Some(told));
+    }
+    for told in
+        ["", "broker", "broker:", ":9092", "broker:0", "broker:70000", "kafka://broker:9092", "::1:9092"]
+    {
+        let refusal = refusal(&format!("kafka_advertised = \"{told}\""));
+        assert!(refusal.contains(&format!("kafka_advertised is '{told}'")), "{told}: {refusal}");
     }
 }
 

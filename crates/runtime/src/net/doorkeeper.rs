@@ -48,6 +48,7 @@ impl Doorkeeper {
         doors: Vec<(Door, TcpListener)>,
         shards: Vec<Arc<Mailbox>>,
         admission: Admission,
+        kafka_advertised: Option<String>,
         notices: &Notices,
     ) -> Result<Doorkeeper, String> {
         let poller = Poller::new().map_err(|error| format!("cannot watch the listeners: {error}"))?;
@@ -56,6 +57,7 @@ impl Doorkeeper {
             doors,
             shards,
             admission,
+            kafka_advertised,
             poller,
             bell: bell.clone(),
             turn: 0,
@@ -82,6 +84,7 @@ struct Keeper {
     doors: Vec<(Door, TcpListener)>,
     shards: Vec<Arc<Mailbox>>,
     admission: Admission,
+    kafka_advertised: Option<String>,
     poller: Poller,
     bell: Arc<Mailbox>,
     turn: usize,
@@ -159,12 +162,20 @@ impl Keeper {
         // Without it the connection is only slower.
         let _ = socket.set_nodelay(true);
         let loopback = address.ip().to_canonical().is_loopback();
-        // Without it the client would be told an address that it did not dial; the listener's own is the next best.
-        let local = socket.local_addr().map_or_else(|_| String::new(), |local| local.to_string());
+        let local = self.told(door, &socket);
         let peer = Peer { address: address.to_string(), local, loopback };
         let shard = &self.shards[self.turn % self.shards.len()];
         self.turn = self.turn.wrapping_add(1);
         shard.push(Letter::Arrived(Arrival { socket, door, peer, seat }));
+    }
+
+    /// The address that the client is to know this node by. What it dialled is what its connection came through, but
+    /// where ports are forwarded, which only the configuration can know.
+    fn told(&self, door: Door, socket: &TcpStream) -> String {
+        match &self.kafka_advertised {
+            Some(configured) if door == Door::Kafka => configured.clone(),
+            _ => socket.local_addr().map_or_else(|_| String::new(), |local| local.to_string()),
+        }
     }
 
     /// Descriptors or memory ran out: trying again at once would only spin.
