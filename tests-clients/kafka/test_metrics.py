@@ -54,3 +54,13 @@ def test_consumers_of_streams(amqp, names, figures):
     until(lambda: figures()[line] == "1.0", what="one consumer")
     amqp.basic_cancel(tags[1])
     amqp.queue_delete(name)
+
+
+def test_every_figure_says_what_it_is(server, figures):
+    figures()
+    host, port = server.broker.http
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+        helps = [line.split(" ", 3)[2:] for line in answer.read().decode().splitlines() if line.startswith("# HELP ")]
+    assert len(helps) > 40
+    for name, text in helps:
+        assert text != name.removeprefix("waystation_").replace("_", " "), f"{name} has no sentence in meanings.rs"

@@ -9,6 +9,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::meanings::meaning;
+
 /// What the text is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -61,10 +63,10 @@ impl Figures {
     fn add_shard(&mut self, shard: usize, status: &Status) {
         let labels = || vec![("shard", shard.to_string())];
         for (name, value) in &status.counters {
-            self.counter(&format!("waystation_{name}"), &help(name), labels(), *value);
+            self.counter(&format!("waystation_{name}"), &meaning(name), labels(), *value);
         }
         for (name, value) in &status.gauges {
-            self.gauge(&format!("waystation_{name}"), &help(name), labels(), *value);
+            self.gauge(&format!("waystation_{name}"), &meaning(name), labels(), *value);
         }
         for queue in &status.queues {
             self.add_queue(queue);
@@ -185,11 +187,6 @@ impl Collector for Figures {
     }
 }
 
-fn help(name: &str) -> String {
-    let words = name.strip_suffix("_total").unwrap_or(name).replace('_', " ");
-    format!("Of this shard: {words}")
-}
-
 fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -250,6 +247,15 @@ mod tests {
 
     fn committed(group: &str, topic: &str, partition: u32, offset: u64) -> CommittedStatus {
         CommittedStatus { group: group.into(), vhost: "/".into(), topic: topic.into(), partition, offset }
+    }
+
+    #[test]
+    fn figures_of_shards_say_what_they_count() {
+        let status =
+            Status { counters: vec![("log_syncs", 1)], gauges: vec![("new_one", 1.0)], ..Status::default() };
+        let text = encode(true, &[Some(status)]).expect("encoded");
+        assert!(text.contains("# HELP waystation_log_syncs Times the log was made durable\n"), "{text}");
+        assert!(text.contains("# HELP waystation_new_one new one\n"), "{text}");
     }
 
     #[test]

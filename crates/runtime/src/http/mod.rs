@@ -4,6 +4,7 @@
 //! One thread with one small asynchronous runtime. It asks shards through their mailboxes, like everybody else, and
 //! has no other way into them.
 
+mod meanings;
 mod metrics;
 mod pages;
 mod phase;
