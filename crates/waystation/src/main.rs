@@ -34,7 +34,7 @@ enum Command {
     Health(ask::Health),
     /// Show what a running node is doing: its shards, its queues, its counters.
     Status(ask::Status),
-    /// Measure this broker or any other AMQP 0-9-1 server.
+    /// Measure this broker, or any other server of AMQP 0-9-1 or Kafka.
     Bench(bench::Bench),
 }
 
