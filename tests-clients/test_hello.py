@@ -103,11 +103,22 @@ def test_metrics_follow_a_queue(tmp_path):
         for _ in range(3):
             channel.basic_publish("", "watched", b"x", pika.BasicProperties(delivery_mode=2))
 
-        def depth():
-            lines = http(broker, "/metrics")[1].splitlines()
-            return [line for line in lines if "watched" in line and line.split()[-1] in ("3", "3.0")]
+        def figures():
+            samples = [line.rsplit(" ", 1) for line in http(broker, "/metrics")[1].splitlines()]
+            return {name.split("{")[0]: float(value) for name, value in samples if 'queue="watched"' in name}
 
-        until(depth, what="a metric that shows three messages in 'watched'")
+        def shows(**wanted):
+            named = {f"waystation_queue_{name}": value for name, value in wanted.items()}
+            until(lambda: named.items() <= figures().items(), what=f"{named} of 'watched'")
+
+        shows(ready=3, unacked=0, published_total=3, delivered_total=0, settled_total=0)
+        tag = channel.basic_get("watched")[0].delivery_tag
+        shows(ready=2, unacked=1, published_total=3, delivered_total=1, settled_total=0)
+        channel.basic_ack(tag)
+        shows(ready=2, unacked=0, published_total=3, delivered_total=1, settled_total=1)
+        helps = [line.split(" ", 3)[2:] for line in http(broker, "/metrics")[1].splitlines() if line.startswith("# HELP ")]
+        mute = [name for name, text in helps if text == name.removeprefix("waystation_").replace("_", " ")]
+        assert helps and not mute, "every figure says what it counts"
         connection.close()
         assert broker.stop() == 0
 

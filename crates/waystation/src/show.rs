@@ -20,7 +20,7 @@ pub fn table(status: &Value) -> String {
         let _ = writeln!(text, "\nshard {}", shard["shard"]);
         let figures = [&shard["gauges"], &shard["counters"]];
         for (name, value) in figures.into_iter().filter_map(Value::as_object).flatten() {
-            let _ = writeln!(text, "  {name:<32} {value}");
+            let _ = writeln!(text, "  {name:<36} {}", figure(value));
         }
     }
     let queues: Vec<Vec<String>> = items(&status["queues"])
@@ -55,6 +55,15 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+/// A number as people write it: whole ones without a fraction.
+fn figure(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) if number.fract() != 0.0 => format!("{number:.2}"),
+        Some(number) if value.is_f64() => format!("{number:.0}"),
+        _ => value.to_string(),
+    }
+}
+
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -67,7 +76,7 @@ mod tests {
     fn a_status_shows_its_reasons_figures_and_queues() {
         let status = serde_json::json!({
             "version": "1.2.3", "node": 1, "ready": false, "reasons": ["shard 0: no leader"],
-            "shards": [{ "shard": 0, "gauges": { "connections": 2.0 }, "counters": { "confirmed": 7 } }],
+            "shards": [{ "shard": 0, "gauges": { "connections": 2.0, "share": 1.0389 }, "counters": { "confirmed": 7 } }],
             "queues": [{
                 "vhost": "/", "name": "orders", "ready": 12, "unacked": 0, "consumers": 1, "published": 12,
                 "delivered": 0, "settled": 0,
@@ -75,7 +84,11 @@ mod tests {
         });
         let text = table(&status);
         assert!(text.starts_with("waystation 1.2.3  node 1  NOT ready\n  shard 0: no leader\n"), "{text}");
-        assert!(text.contains("  connections                      2.0\n") && text.contains(" 7\n"), "{text}");
+        assert!(
+            text.contains("  connections                          2\n") && text.contains(" 7\n"),
+            "{text}"
+        );
+        assert!(text.contains(" 1.04\n"), "{text}");
         assert!(text.contains("VHOST  NAME    READY"), "{text}");
         assert!(text.contains("/      orders     12"), "{text}");
     }

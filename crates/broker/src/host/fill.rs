@@ -42,6 +42,7 @@ impl Broker {
         let wanted = delivery.wants_hand_out();
         let any = !handed.is_empty();
         for handed in handed.drain(..) {
+            hosted.delivered += handed.items.len() as u64;
             self.post.send(handed.key.shard, Content::Handed { group: id, queue, handed });
         }
         self.host.groups[at].handed = handed;

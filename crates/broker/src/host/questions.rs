@@ -102,6 +102,7 @@ impl Broker {
         let got = delivery.get(state, (key, lane), false, &mut source);
         match got {
             Got::One(handed, remaining) => {
+                hosted.delivered += handed.items.len() as u64;
                 self.reply(asked.from, asked.ticket, Answer::Got(Some((handed, remaining))));
             }
             Got::Empty => self.reply(asked.from, asked.ticket, Answer::Got(None)),

@@ -31,6 +31,25 @@ fn purge_and_get_come_behind_earlier_writes() {
 }
 
 #[test]
+fn what_is_handed_out_is_counted_whoever_takes_it() {
+    for shards in [1, 2] {
+        let mut node = Node::start(shards, 2);
+        let client = node.connect(0);
+        node.declare(client, "q");
+        for token in 1..=5 {
+            node.publish(client, "q", token, "m");
+        }
+        node.ask(client, Request::Get { lane: LANE, queue: "q", settled: true });
+        node.run();
+        node.subscribe(client, 9, "q", Some(2));
+        node.run();
+        let all = node.brokers.iter().flat_map(|broker| broker.status().queues);
+        let figures: Vec<_> = all.map(|of| (of.name, of.published, of.delivered, of.unacked)).collect();
+        assert_eq!(figures, [("q".to_owned(), 5, 3, 2)]);
+    }
+}
+
+#[test]
 fn deleting_tells_the_count_and_the_consumers() {
     for shards in [1, 2] {
         let mut node = Node::start(shards, 2);

@@ -83,9 +83,13 @@ impl Figures {
             self.gauge(name, help, labels(), value as f64);
         }
         for (name, help, value) in [
-            ("waystation_queue_published", "Messages enqueued since the node started", queue.published),
-            ("waystation_queue_delivered", "Messages delivered since the node started", queue.delivered),
-            ("waystation_queue_settled", "Messages settled since the node started", queue.settled),
+            ("waystation_queue_published", "Messages enqueued since the queue was declared", queue.published),
+            ("waystation_queue_delivered", "Messages handed out since the node started", queue.delivered),
+            (
+                "waystation_queue_settled",
+                "Messages settled or purged since the queue was declared",
+                queue.settled,
+            ),
         ] {
             self.counter(name, help, labels(), value);
         }
