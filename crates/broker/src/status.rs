@@ -24,8 +24,7 @@ impl Broker {
         let c = &self.counters;
         let log = self.log.stats();
         let enqueued = self.host.groups.iter().map(|group| group.enqueued).sum();
-        let settled = self.host.groups.iter().flat_map(|group| group.machine.queues());
-        let settled = settled.map(|(_, state)| state.counters().settled).sum();
+        let settled = self.host.groups.iter().map(|group| group.settled).sum();
         vec![
             ("messages_published", c.published),
             ("messages_published_bytes", c.published_bytes),

@@ -25,6 +25,8 @@ pub enum Effect {
         first: Seq,
         /// The last place.
         last: Seq,
+        /// How many of it were unsettled.
+        messages: u64,
     },
     /// Whatever of this range is unsettled is ready again.
     Returned {

@@ -247,8 +247,9 @@ impl GroupMachine {
             let Some(last) = within(queue, first, last) else { break };
             let mut ledger = Ledger { live: &mut self.live, effects, current: index };
             let (from, to) = settled_range(first, last);
-            settled += queue.settle(from, to, &mut ledger);
-            effects.push(Effect::Settled { queue: id, first, last });
+            let messages = queue.settle(from, to, &mut ledger);
+            settled += messages;
+            effects.push(Effect::Settled { queue: id, first, last, messages });
         }
         settled
     }

@@ -103,7 +103,8 @@ impl Broker {
                 group.enqueued += u64::from(count);
                 group.wake(queue);
             }
-            Effect::Settled { queue, first, last } => {
+            Effect::Settled { queue, first, last, messages } => {
+                group.settled += messages;
                 group.change(queue, |delivery| {
                     delivery.on_settled(first, last);
                     false
@@ -123,7 +124,8 @@ impl Broker {
                     group.queues.entry(queue).or_insert_with(hosted);
                 }
             }
-            Effect::Deleted { queue, .. } => {
+            Effect::Deleted { queue, messages } => {
+                group.settled += if group.queues.contains_key(&queue) { messages } else { 0 };
                 self.revoke_followers(queue);
                 self.revoke(at, queue);
             }

@@ -118,7 +118,9 @@ pub(crate) struct QueueGroup {
     pub asked: Vec<Asked>,
     pub effects: Vec<Effect>,
     pub handed: Vec<Handed>,
+    /// Since the start, whatever became of their queues.
     pub enqueued: u64,
+    pub settled: u64,
     /// The state that is being made durable.
     pub checkpointed: Option<View>,
     /// The state that is durable, while runs are looked through for what it does not need.
@@ -146,6 +148,7 @@ impl QueueGroup {
             effects: Vec::new(),
             handed: Vec::new(),
             enqueued: 0,
+            settled: 0,
             checkpointed: None,
             trimming: None,
         };

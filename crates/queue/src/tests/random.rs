@@ -171,7 +171,7 @@ impl World {
     fn pass_on(&mut self, effects: &[Effect]) {
         for effect in effects {
             match *effect {
-                Effect::Settled { queue, first, last } => {
+                Effect::Settled { queue, first, last, .. } => {
                     self.with(queue, |served| served.delivery.on_settled(first, last));
                 }
                 Effect::Returned { queue, first, last } => {
