@@ -13,7 +13,7 @@ impl MemoryDisk {
     /// Does one operation.
     pub fn perform(&mut self, op: DiskOp) -> DiskDone {
         let (id, result) = match op {
-            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes } => {
+            DiskOp::Create { id, file, bytes } | DiskOp::Prepare { id, file, bytes, .. } => {
                 let before = self.0.insert(file.to_string(), vec![0; bytes as usize]);
                 assert!(before.is_none(), "{file} exists");
                 (id, Ok(Vec::new()))
