@@ -7,10 +7,10 @@ use std::sync::Arc;
 use model::QueueId;
 
 /// Objects are spread over this many lists, so that thawing one after a freeze copies few pointers.
-const BUCKETS: u64 = 256;
+const BUCKETS: u64 = 1024;
 
-/// By id, ascending.
-type Bucket<T> = Arc<Vec<(QueueId, Arc<T>)>>;
+/// By id, ascending; counts and objects behind one pointer.
+type Bucket<T> = Arc<[(QueueId, Arc<T>)]>;
 
 #[derive(Debug)]
 pub(crate) struct Objects<T> {
@@ -78,7 +78,9 @@ impl<T: Clone> Objects<T> {
     pub(crate) fn insert(&mut self, id: QueueId, object: T) -> bool {
         let bucket = &mut self.buckets[bucket_of(id)];
         let Err(at) = place_of(bucket, id) else { return false };
-        Arc::make_mut(bucket).insert(at, (id, Arc::new(object)));
+        let mut list = bucket.to_vec();
+        list.insert(at, (id, Arc::new(object)));
+        *bucket = list.into();
         true
     }
 
@@ -86,7 +88,10 @@ impl<T: Clone> Objects<T> {
     pub(crate) fn remove(&mut self, id: QueueId) -> Option<T> {
         let bucket = &mut self.buckets[bucket_of(id)];
         let at = place_of(bucket, id).ok()?;
-        Some(Arc::unwrap_or_clone(Arc::make_mut(bucket).remove(at).1))
+        let mut list = bucket.to_vec();
+        let (_, object) = list.remove(at);
+        *bucket = list.into();
+        Some(Arc::unwrap_or_clone(object))
     }
 }
 
@@ -97,7 +102,7 @@ mod tests {
     #[test]
     fn every_object_comes_once_in_the_order_of_next_and_clones_stay() {
         let mut objects = Objects::default();
-        let ids = [3, 259, 515, 4, 0, 256 * 5 + 255].map(QueueId);
+        let ids = [3, 1027, 2051, 4, 0, 1024 * 5 + 1023].map(QueueId);
         ids.iter().for_each(|id| assert!(objects.insert(*id, id.0)));
         assert!(!objects.insert(QueueId(3), 9), "what is there stays");
         let clone = objects.clone();
@@ -110,10 +115,10 @@ mod tests {
         }
         assert_eq!(walked, listed);
         assert_eq!((listed.len(), objects.len()), (6, 6));
-        *objects.find_mut(QueueId(259)).unwrap() = 1;
+        *objects.find_mut(QueueId(1027)).unwrap() = 1;
         assert_eq!(objects.remove(QueueId(3)), Some(3));
         assert_eq!(objects.remove(QueueId(3)), None);
-        assert_eq!((clone.find(QueueId(259)), clone.find(QueueId(3))), (Some(&259), Some(&3)));
-        assert_eq!((objects.find(QueueId(259)), objects.find(QueueId(3))), (Some(&1), None));
+        assert_eq!((clone.find(QueueId(1027)), clone.find(QueueId(3))), (Some(&1027), Some(&3)));
+        assert_eq!((objects.find(QueueId(1027)), objects.find(QueueId(3))), (Some(&1), None));
     }
 }
