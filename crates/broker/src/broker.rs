@@ -161,15 +161,11 @@ impl Broker {
             }
             Content::Unsubscribe { group, queue, key } => self.remove_taker(group, queue, key),
             Content::Grant { group, queue, key, messages, bytes } => {
-                let mut granted = false;
-                if let Some(group) = self.host.group(group) {
-                    group.change(queue, |delivery| {
-                        granted = true;
-                        delivery.grant(key, messages, i64::from(bytes));
-                        !delivery.ran_dry()
-                    });
-                }
-                if !granted {
+                let grant = |delivery: &mut queue::Delivery| {
+                    delivery.grant(key, messages, i64::from(bytes));
+                    !delivery.ran_dry()
+                };
+                if !self.host.group(group).is_some_and(|group| group.change(queue, grant)) {
                     self.host.logs.followers.grant(key, messages, bytes);
                 }
             }

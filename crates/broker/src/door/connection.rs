@@ -80,7 +80,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Whether its host should be told of what it is allowed and the host does not know: no less than it knows.
+    /// Whether its host should be told of what it is allowed besides: that is no less than what the host knows of.
     #[inline]
     pub(crate) fn runs_low(&self) -> bool {
         self.allowed.is_some_and(|allowed| allowed > self.at_host && allowed - self.at_host >= self.at_host)

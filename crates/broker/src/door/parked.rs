@@ -1,8 +1,8 @@
 //! Sealed entries that a group's bound holds back, in order, and the end of patience with the publishes in them.
 //!
 //! In: sealed entries. Out: entries to be sent. A publish or batch that has waited too long leaves its entry: an
-//! operation that does nothing takes its number, so that everything else keeps number and place. A row in parts is one publish: once
-//! a part of it has been sent, the rest follows however late. Never: tells anybody.
+//! operation that does nothing takes its number, so that everything else keeps number and place. A row in parts is
+//! one publish: once a part of it has been sent, the rest follows however late. Never: tells anybody.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -175,16 +175,15 @@ impl QueueGroup {
         self.change(queue, |_| true);
     }
 
-    /// Changes the delivery of a queue, if it is there, and wakes it where `change` says so.
+    /// Changes the delivery of a queue and wakes it where `change` says so; false where there is no such queue.
     #[inline]
-    pub(crate) fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Delivery) -> bool) {
-        if let Some(hosted) = self.queues.get_mut(&queue)
-            && change(&mut hosted.delivery)
-            && !hosted.awake
-        {
+    pub(crate) fn change(&mut self, queue: QueueId, change: impl FnOnce(&mut Delivery) -> bool) -> bool {
+        let Some(hosted) = self.queues.get_mut(&queue) else { return false };
+        if change(&mut hosted.delivery) && !hosted.awake {
             hosted.awake = true;
             self.active.push(queue);
         }
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 //! A thread that does disk operations in the order they were given and reports each through the mailbox.
 //!
-//! A shard has some: one for the log, and others for everything slow that must never delay the log. Waiting writes that
-//! lie one behind the other become one write and one sync.
+//! Which operations go to which of a shard's lanes is the adapter's business. Waiting writes that lie one behind the
+//! other become one write and one sync.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
