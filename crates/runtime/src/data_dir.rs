@@ -51,7 +51,16 @@ impl DataDir {
     /// Takes the directory, making it if it is missing.
     pub fn lock(path: &Path) -> Result<DataDir, String> {
         let told = |what: &str, error: std::io::Error| format!("cannot {what} {}: {error}", path.display());
-        std::fs::create_dir_all(path).map_err(|error| told("make the data directory", error))?;
+        std::fs::create_dir_all(path).map_err(|error| {
+            match path.ancestors().find(|above| above.is_file()) {
+                Some(file) => format!(
+                    "cannot use {} as data directory: {} is a file; choose another directory with --data-dir",
+                    path.display(),
+                    file.display()
+                ),
+                None => told("make the data directory", error),
+            }
+        })?;
         let path = path.canonicalize().map_err(|error| told("find the data directory", error))?;
         let lock = path.join("lock");
         let mut options = std::fs::OpenOptions::new();
@@ -196,6 +205,19 @@ mod tests {
         let refusal = DataDir::lock(&scratch.path).expect_err("held");
         let pid = format!("locked by another waystation process (pid {})", std::process::id());
         assert!(refusal.contains(&pid), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_where_the_directory_should_be_is_named() {
+        let scratch = Scratch::new();
+        let file = scratch.path.join("file");
+        std::fs::write(&file, "").expect("written");
+        for path in [file.clone(), file.join("below")] {
+            let refusal = DataDir::lock(&path).expect_err("refused");
+            let told =
+                format!("cannot use {} as data directory: {} is a file", path.display(), file.display());
+            assert!(refusal.starts_with(&told) && refusal.contains("--data-dir"), "{refusal}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use shard::User;
 use toml::{Table, Value};
 
 use super::keys::{Known, unknown};
+use super::kinds::{List, Listed, Number};
 use super::{Config, ENVIRONMENT, LogFormat};
 
 /// Keys at the top, and below which of them more keys stand.
@@ -29,21 +30,21 @@ const KNOWN: [Known; 11] = [
 #[serde(deny_unknown_fields)]
 struct Settings {
     data_dir: Option<PathBuf>,
-    listen: Option<Vec<String>>,
-    shards: Option<u16>,
-    groups: Option<u32>,
-    segment_bytes: Option<u64>,
-    ring_bytes_max: Option<u64>,
-    free_bytes_min: Option<u64>,
+    listen: Option<List<String>>,
+    shards: Option<Number<u16>>,
+    groups: Option<Number<u32>>,
+    segment_bytes: Option<Number<u64>>,
+    ring_bytes_max: Option<Number<u64>>,
+    free_bytes_min: Option<Number<u64>>,
     kafka_advertised: Option<String>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     limits: LimitSettings,
-    users: Option<Vec<UserSettings>>,
+    users: Option<List<UserSettings>>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "[[users]] with name and password_hash")]
 struct UserSettings {
     name: String,
     password_hash: String,
@@ -51,18 +52,22 @@ struct UserSettings {
     loopback_only: bool,
 }
 
+impl Listed for UserSettings {
+    const EXPECTED: &str = "[[users]] with name and password_hash, once for each user";
+}
+
 macro_rules! limits {
     ($($name:ident: $t:ty = $min:literal),* $(,)?) => {
         #[derive(Debug, Default, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct LimitSettings { $($name: Option<$t>,)* }
+        #[serde(deny_unknown_fields, expecting = "[limits] with keys below it")]
+        struct LimitSettings { $($name: Option<Number<$t>>,)* }
 
         impl LimitSettings {
             const KEYS: &[&str] = &[$(stringify!($name)),*];
 
             fn resolve(self) -> Limits {
                 let defaults = Limits::default();
-                Limits { $($name: self.$name.unwrap_or(defaults.$name),)* }
+                Limits { $($name: self.$name.map_or(defaults.$name, |Number(given)| given),)* }
             }
         }
 
@@ -109,12 +114,15 @@ limits! {
 
 /// The file's keys and values, known to be of the right kinds.
 pub fn parse(name: &str, text: &str) -> Result<Table, String> {
-    let table: Table = toml::from_str(text).map_err(|error| format!("{name}: {error}"))?;
+    let read = || toml::from_str::<Settings>(text);
+    // A number that no TOML has is told better by whoever knows what was expected.
+    let told = |error| format!("{name}: {}", read().err().unwrap_or(error));
+    let table: Table = toml::from_str(text).map_err(told)?;
     if let Some(complaint) = unknown(&table, &KNOWN) {
         return Err(format!("{name}: {complaint}"));
     }
     // Read here already because only the text's own reader can say in which line something is wrong.
-    toml::from_str::<Settings>(text).map_err(|error| format!("{name}: {error}"))?;
+    read().map_err(|error| format!("{name}: {error}"))?;
     Ok(table)
 }
 
@@ -139,7 +147,7 @@ pub fn overlay(table: &mut Table, variable: &str, text: &str) -> Result<(), Stri
     if let Some(complaint) = unknown(table, &KNOWN) {
         return Err(told(complaint));
     }
-    table.clone().try_into::<Settings>().map_err(|error| told(error.to_string()))?;
+    table.clone().try_into::<Settings>().map_err(|error| told(error.message().to_owned()))?;
     Ok(())
 }
 
@@ -161,21 +169,22 @@ pub fn resolve(table: Table) -> Result<Config, String> {
     let settings: Settings = table.try_into().map_err(|error| format!("configuration: {error}"))?;
     let defaults = Config::default();
     let listen = match settings.listen {
-        Some(urls) => urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
+        Some(List(urls)) => urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
         None => defaults.listen,
     };
     let users = match settings.users {
-        Some(users) => users.into_iter().map(user).collect::<Result<_, _>>()?,
+        Some(List(users)) => users.into_iter().map(user).collect::<Result<_, _>>()?,
         None => defaults.users,
     };
+    let number = |given: Option<Number<u64>>, default| given.map_or(default, |Number(given)| given);
     Ok(Config {
         data_dir: settings.data_dir.unwrap_or(defaults.data_dir),
         listen,
-        shards: settings.shards,
-        groups: settings.groups,
-        segment_bytes: settings.segment_bytes.unwrap_or(defaults.segment_bytes),
-        ring_bytes_max: settings.ring_bytes_max.unwrap_or(defaults.ring_bytes_max),
-        free_bytes_min: settings.free_bytes_min.unwrap_or(defaults.free_bytes_min),
+        shards: settings.shards.map(|Number(given)| given),
+        groups: settings.groups.map(|Number(given)| given),
+        segment_bytes: number(settings.segment_bytes, defaults.segment_bytes),
+        ring_bytes_max: number(settings.ring_bytes_max, defaults.ring_bytes_max),
+        free_bytes_min: number(settings.free_bytes_min, defaults.free_bytes_min),
         kafka_advertised: settings.kafka_advertised,
         log_format: settings.log_format.unwrap_or(defaults.log_format),
         limits: settings.limits.resolve(),

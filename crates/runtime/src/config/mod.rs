@@ -5,6 +5,7 @@
 
 mod file;
 mod keys;
+mod kinds;
 mod listen;
 
 use std::collections::BTreeMap;
@@ -166,11 +167,11 @@ impl Config {
     }
 
     fn check_sizes(&self) -> Result<(), String> {
-        if self.shards.is_some_and(|shards| shards == 0 || shards > 256) {
-            return Err("shards must be 1 to 256".into());
+        if let Some(shards) = self.shards.filter(|shards| !(1..=256).contains(shards)) {
+            return Err(format!("shards is {shards}; it must be 1 to 256"));
         }
-        if self.groups.is_some_and(|groups| groups == 0 || groups > 65_536) {
-            return Err("groups must be 1 to 65536".into());
+        if let Some(groups) = self.groups.filter(|groups| !(1..=65_536).contains(groups)) {
+            return Err(format!("groups is {groups}; it must be 1 to 65536"));
         }
         let segment = self.segment_bytes;
         if !segment.is_multiple_of(1 << 20) || !(4 << 20..=1 << 30).contains(&segment) {

@@ -65,18 +65,53 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_one() {
 }
 
 #[test]
-fn a_value_of_the_wrong_kind_is_told_with_its_line_or_variable() {
-    let line = refusal("data_dir = \"a\"\nshards = \"many\"");
-    assert!(line.contains("line 2") && line.contains("shards"), "{line}");
-    let variable = with_environment("", &[("WAYSTATION__SHARDS", "many")]).expect_err("refused");
-    assert!(variable.contains("WAYSTATION__SHARDS"), "{variable}");
+fn a_value_of_the_wrong_kind_is_told_with_its_key_its_line_and_what_was_expected() {
+    let many = "a whole number, 0 or more";
+    let users = "[[users]] with name and password_hash";
+    for (line, given, expected) in [
+        ("shards = \"many\"", "\"many\"", "a whole number from 0 to 65535"),
+        ("shards = 65536", "65536", "a whole number from 0 to 65535"),
+        ("groups = true", "true", "a whole number from 0 to 4294967295"),
+        ("ring_bytes_max = -5", "-5", many),
+        ("ring_bytes_max = 99999999999999999999", "99999999999999999999", many),
+        ("limits = { message_bytes_max = 1.5 }", "1.5", many),
+        ("limits = { nesting_max = 300 }", "300", "a whole number from 0 to 255"),
+        ("limits = 5", "5", "[limits] with keys below it"),
+        ("listen = \"amqp://127.0.0.1:1\"", "amqp://127.0.0.1:1", "a list of addresses, for example ["),
+        ("log_format = \"xml\"", "xml", "`text` or `json`"),
+        ("users = 1", "1", users),
+        ("users = [1]", "1", users),
+    ] {
+        let refusal = refusal(&format!("data_dir = \"a\"\n{line}"));
+        for part in ["waystation.toml", "line 2", line, given, expected] {
+            assert!(refusal.contains(part), "{part} in {refusal}");
+        }
+        let of_rust = ["u8", "u16", "u32", "u64", "usize", "i128", "sequence", "struct", "Settings"];
+        assert!(!of_rust.iter().any(|name| refusal.contains(name)), "{refusal}");
+    }
+}
+
+#[test]
+fn a_variable_of_the_wrong_kind_is_told_with_its_name_and_what_was_expected() {
+    let refusal = |name: &str, value| with_environment("", &[(name, value)]).expect_err("refused");
+    let shards = refusal("WAYSTATION__SHARDS", "many");
+    assert_eq!(
+        shards,
+        "environment variable WAYSTATION__SHARDS: invalid type: string \"many\", expected a whole number from 0 to \
+         65535"
+    );
+    let limit = refusal("WAYSTATION__LIMITS__MESSAGE_BYTES_MAX", "-1");
+    assert!(
+        limit.contains("MESSAGE_BYTES_MAX: invalid value: integer `-1`, expected a whole number"),
+        "{limit}"
+    );
 }
 
 #[test]
 fn senseless_sizes_are_refused_by_name() {
     for (text, name) in [
-        ("shards = 0", "shards"),
-        ("groups = 0", "groups"),
+        ("shards = 0", "shards is 0; it must be 1 to 256"),
+        ("groups = 65537", "groups is 65537; it must be 1 to 65536"),
         ("segment_bytes = 5000", "segment_bytes"),
         ("free_bytes_min = 67108864", "free_bytes_min is 67108864; it must be more than 67108864"),
         ("segment_bytes = 4194304\nfree_bytes_min = 12582912", "free_bytes_min"),
