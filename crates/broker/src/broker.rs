@@ -399,6 +399,7 @@ impl Broker {
     pub fn deadline(&self) -> Option<u64> {
         if self.host.checkpointing.is_some()
             || self.post.has_local()
+            || self.door.outgoing.iter().any(Outgoing::is_urgent)
             || self.is_moving()
             || self.host.logs.compaction.is_busy()
         {

@@ -451,6 +451,11 @@ impl Outgoing {
         self.settling_since_us.map(|since| since + limits.settle_delay_ms * 1000)
     }
 
+    /// Whether something was gathered that leaves with the next turn: one follows at once, if nothing else calls for it.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
     /// Whether entries are held back by the group's bound.
     pub(crate) fn is_held_back(&self) -> bool {
         !self.parked.is_empty()

@@ -27,6 +27,8 @@ pub(super) struct Node {
     groups: u32,
     limits: Limits,
     connections: u64,
+    /// By shard: whether anything happened since its last turn. As in a real loop, nothing else calls for one.
+    stirred: Vec<bool>,
 }
 
 impl Node {
@@ -47,6 +49,7 @@ impl Node {
             groups,
             limits,
             connections: 0,
+            stirred: vec![true; usize::from(shards)],
         };
         node.boot();
         node
@@ -55,6 +58,7 @@ impl Node {
     fn boot(&mut self) {
         self.boot += 1;
         self.brokers = (0..self.disks.len()).map(|shard| self.open(shard)).collect();
+        self.stirred.fill(true);
         self.run();
         assert!(self.brokers.iter().all(Broker::is_ready), "every shard serves");
     }
@@ -124,11 +128,20 @@ impl Node {
     fn turn(&mut self) -> bool {
         let mut moved = false;
         for (shard, broker) in self.brokers.iter_mut().enumerate() {
+            while let Some(done) = self.disks[shard].next_done() {
+                broker.completed(done);
+                self.stirred[shard] = true;
+            }
+            let is_due = broker.deadline().is_some_and(|due| due <= self.now.mono_us);
+            if !std::mem::take(&mut self.stirred[shard]) && !is_due {
+                continue;
+            }
+            moved = true;
             broker.finish(self.now);
             while let Some((conn, event)) = broker.poll_event() {
                 self.events.push(((shard, conn), event));
                 broker.unsent(conn, 0);
-                moved = true;
+                self.stirred[shard] = true;
             }
             while let Some(op) = broker.poll_op() {
                 self.disks[shard].ask(op);
@@ -139,14 +152,10 @@ impl Node {
             while let Some(notice) = broker.poll_notice() {
                 assert!(!matches!(notice, Notice::Halt(_)), "{notice:?}");
             }
-            while let Some(done) = self.disks[shard].next_done() {
-                broker.completed(done);
-                moved = true;
-            }
         }
         while let Some((from, to, parcel)) = self.mail.pop_front() {
             self.brokers[usize::from(to.0)].receive(from, parcel);
-            moved = true;
+            self.stirred[usize::from(to.0)] = true;
         }
         moved
     }
@@ -165,11 +174,13 @@ impl Node {
     }
 
     pub(super) fn disconnect(&mut self, client: Client) {
+        self.stirred[client.0] = true;
         self.brokers[client.0].disconnected(client.1);
     }
 
     /// One request; the node does not turn yet.
     pub(super) fn ask(&mut self, client: Client, request: Request<'_>) {
+        self.stirred[client.0] = true;
         self.brokers[client.0].handle(client.1, request);
     }
 

@@ -73,6 +73,34 @@ fn publishes_beyond_the_bound_are_refused_after_a_time_and_never_stored() {
 }
 
 #[test]
+fn a_connection_is_not_read_while_it_has_too_much_unconfirmed_and_nobody_else_is_held_up() {
+    for shards in [1, 2] {
+        let limits = Limits { unconfirmed_bytes_max: 2500, ..Limits::default() };
+        let mut node = Node::with_limits(shards, 2, limits);
+        let last = usize::from(shards) - 1;
+        let (client, other) = (node.connect(last), node.connect(last));
+        node.declare(client, "q");
+        node.hold_up_disks(true);
+        let wants = |node: &Node, (shard, conn): Client| node.brokers[shard].wants_input(conn);
+        let body = "x".repeat(1000);
+        for token in 1..=3 {
+            assert!(wants(&node, client), "{token} publishes are within the bound");
+            node.publish(client, "q", token, &body);
+            node.run();
+        }
+        assert!(!wants(&node, client) && wants(&node, other));
+        node.publish(other, "q", 1, &body);
+        node.run();
+        assert!(!wants(&node, client) && wants(&node, other));
+        node.hold_up_disks(false);
+        node.run_after(20);
+        assert_eq!(answers(&mut node, client), (vec![1, 2, 3], vec![]));
+        assert!(wants(&node, client) && wants(&node, other));
+        node.assert_nothing_waits();
+    }
+}
+
+#[test]
 fn the_deadline_is_when_patience_ends() {
     let mut node = narrow(1, 1);
     let client = node.connect(0);

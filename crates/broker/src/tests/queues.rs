@@ -50,6 +50,26 @@ fn what_is_handed_out_is_counted_whoever_takes_it() {
 }
 
 #[test]
+fn a_host_where_nothing_else_happens_still_hands_out() {
+    for shards in [1, 2, 7] {
+        let mut node = Node::start(shards, 5);
+        let (publisher, taker) = (node.connect(0), node.connect(usize::from(shards) - 1));
+        for queue in ["a", "b", "c", "d", "e"] {
+            node.declare(publisher, queue);
+            node.publish(publisher, queue, 1, queue);
+            node.run();
+            assert_eq!(confirmed(&node.heard(publisher)), [1]);
+            node.subscribe(taker, 9, queue, Some(1));
+            node.run();
+            assert_eq!(bodies(&node.heard(taker)), [queue], "{shards} shards");
+            node.ask(taker, Request::Unsubscribe { lane: LANE, consumer: ConsumerId(9) });
+            node.run();
+            node.heard(taker);
+        }
+    }
+}
+
+#[test]
 fn deleting_tells_the_count_and_the_consumers() {
     for shards in [1, 2] {
         let mut node = Node::start(shards, 2);
