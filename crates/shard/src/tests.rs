@@ -1,4 +1,4 @@
-//! The shard's own part: send buffers that wander between connections, and the drain.
+//! The shard's own part: turns, send buffers that wander between connections, and the drain.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -7,7 +7,7 @@ use base::{Now, Pool};
 use commitlog::disk::{Disk, DiskDone, DiskOp};
 use model::{ConnId, Limits, NodeId, Peer, ShardId};
 
-use crate::{Config, Door, Output, Shard};
+use crate::{Config, Door, Output, Shard, User};
 
 /// A disk on which nothing was ever written and nothing is read.
 struct EmptyDisk;
@@ -32,6 +32,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Bench {
+        let guest = User { name: "guest".into(), password_hash: auth::plain(b"guest"), loopback_only: true };
         let config = Config {
             node: NodeId(1),
             shard: ShardId(0),
@@ -41,8 +46,8 @@ impl Bench {
             seed: 5,
             segment_bytes: 64 << 10,
             ring_bytes_max: 1 << 30,
-            limits: Limits::default(),
-            users: Vec::new(),
+            limits,
+            users: vec![guest],
         };
         let (pool, now) = (Pool::default(), Now { mono_us: 1_000_000, wall_ms: 1_000_000 });
         let shard = Shard::open(config, pool.clone(), &EmptyDisk, now).expect("an empty disk");
@@ -92,6 +97,24 @@ impl Bench {
         ConnId(conn)
     }
 
+    /// A connection with channel 1 open.
+    fn enter(&mut self, conn: u64) -> ConnId {
+        let conn = self.accept(conn);
+        let mut login = vec![0; 4];
+        login.extend_from_slice(b"\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US");
+        let mut input = b"AMQP\x00\x00\x09\x01".to_vec();
+        method(&mut input, 0, [10, 11], &login);
+        method(&mut input, 0, [10, 31], &[7, 0, 0, 2, 0, 0, 0, 0]);
+        method(&mut input, 0, [10, 40], b"\x01/\0\0");
+        method(&mut input, 1, [20, 10], b"\0");
+        while !input.is_empty() {
+            let used = self.shard.received(conn, &input, self.now);
+            input.drain(..used);
+            self.run();
+        }
+        conn
+    }
+
     fn closes(&mut self) -> Vec<ConnId> {
         let closes = self.outputs.iter().filter_map(|output| match output {
             Output::Close(conn) => Some(*conn),
@@ -103,6 +126,19 @@ impl Bench {
     fn is_drained(&self) -> bool {
         self.outputs.iter().any(|output| matches!(output, Output::Drained))
     }
+}
+
+fn method(out: &mut Vec<u8>, channel: u16, [class, number]: [u16; 2], arguments: &[u8]) {
+    let payload = [&class.to_be_bytes()[..], &number.to_be_bytes(), arguments].concat();
+    frame(out, 1, channel, &payload);
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
+    out.push(kind);
+    out.extend_from_slice(&channel.to_be_bytes());
+    out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    out.extend_from_slice(payload);
+    out.push(0xce);
 }
 
 fn id_of(op: &DiskOp) -> commitlog::disk::OpId {
@@ -130,6 +166,35 @@ fn a_buffer_that_was_lent_and_not_used_goes_back() {
     assert_eq!(bench.shard.spare.len(), 0, "it was lent");
     bench.run();
     assert_eq!(bench.shard.spare.len(), 1);
+}
+
+#[test]
+fn a_turn_ends_after_its_bytes_and_the_next_connection_has_its_own() {
+    const TURN: usize = 64 << 10;
+    let mut bench = Bench::with_limits(Limits { turn_bytes_max: TURN, ..Limits::default() });
+    let (greedy, modest) = (bench.enter(1), bench.enter(2));
+    // Messages that lead nowhere: nothing but their number holds the connection back.
+    let mut input = Vec::new();
+    while input.len() < 10 * TURN {
+        method(&mut input, 1, [60, 40], b"\0\0\0\x06nobody\0");
+        frame(&mut input, 2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 3, 232, 0, 0]);
+        frame(&mut input, 3, 1, &[b'x'; 1000]);
+    }
+    let (mut at, mut turns) = (0, 0);
+    while at < input.len() {
+        let used = bench.shard.received(greedy, &input[at..], bench.now);
+        at += used;
+        assert!(used <= TURN + TURN / 2, "{used} bytes in one turn");
+        assert_eq!(bench.shard.hungry(greedy), at < input.len(), "what is left is for the next turn");
+        let mut ask = Vec::new();
+        method(&mut ask, 1, [20, 20], &[1]);
+        assert_eq!(bench.shard.received(modest, &ask, bench.now), ask.len());
+        let before = bench.sent[&modest];
+        bench.run();
+        assert!(bench.sent[&modest] > before, "it is answered in each turn");
+        turns += 1;
+    }
+    assert!((7..=11).contains(&turns), "{turns} turns for ten turns' bytes");
 }
 
 #[test]
