@@ -111,11 +111,11 @@ def test_metrics_follow_a_queue(tmp_path):
             named = {f"waystation_queue_{name}": value for name, value in wanted.items()}
             until(lambda: named.items() <= figures().items(), what=f"{named} of 'watched'")
 
-        shows(ready=3, unacked=0, published_total=3, delivered_total=0, settled_total=0)
+        shows(ready=3, unacked=0, enqueued_total=3, handed_out_total=0, settled_total=0)
         tag = channel.basic_get("watched")[0].delivery_tag
-        shows(ready=2, unacked=1, published_total=3, delivered_total=1, settled_total=0)
+        shows(ready=2, unacked=1, enqueued_total=3, handed_out_total=1, settled_total=0)
         channel.basic_ack(tag)
-        shows(ready=2, unacked=0, published_total=3, delivered_total=1, settled_total=1)
+        shows(ready=2, unacked=0, enqueued_total=3, handed_out_total=1, settled_total=1)
         helps = [line.split(" ", 3)[2:] for line in http(broker, "/metrics")[1].splitlines() if line.startswith("# HELP ")]
         mute = [name for name, text in helps if text == name.removeprefix("waystation_").replace("_", " ")]
         assert helps and not mute, "every figure says what it counts"

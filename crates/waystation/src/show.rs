@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 const COLUMNS: [&str; 8] =
-    ["vhost", "name", "ready", "unacked", "consumers", "published", "delivered", "settled"];
+    ["vhost", "name", "ready", "unacked", "consumers", "enqueued", "handed_out", "settled"];
 
 /// The status for a person.
 pub fn table(status: &Value) -> String {
@@ -34,7 +34,7 @@ pub fn table(status: &Value) -> String {
 }
 
 fn rows(text: &mut String, queues: &[Vec<String>]) {
-    let head: Vec<String> = COLUMNS.iter().map(|name| name.to_uppercase()).collect();
+    let head: Vec<String> = COLUMNS.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
     let all = || std::iter::once(&head).chain(queues);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
@@ -78,8 +78,8 @@ mod tests {
             "version": "1.2.3", "node": 1, "ready": false, "reasons": ["shard 0: no leader"],
             "shards": [{ "shard": 0, "gauges": { "connections": 2.0, "share": 1.0389 }, "counters": { "confirmed": 7 } }],
             "queues": [{
-                "vhost": "/", "name": "orders", "ready": 12, "unacked": 0, "consumers": 1, "published": 12,
-                "delivered": 0, "settled": 0,
+                "vhost": "/", "name": "orders", "ready": 12, "unacked": 0, "consumers": 1, "enqueued": 12,
+                "handed_out": 0, "settled": 0,
             }],
         });
         let text = table(&status);

@@ -31,12 +31,16 @@ fn clients(name: &str) -> Option<&'static str> {
 fn messages(name: &str) -> Option<&'static str> {
     Some(match name {
         "messages_confirmed" => "Publishes of AMQP that were confirmed",
-        "messages_delivered" => "Messages sent to AMQP consumers",
-        "messages_enqueued" => "Messages put into queues, once for each queue",
+        "messages_delivered" => {
+            "Messages sent to AMQP clients, each time they were, those read from streams included"
+        }
+        "messages_enqueued" => "Messages put into queues, once for each queue; of one queue: queue_enqueued",
         "messages_published" => "Messages of AMQP and records of Kafka that arrived",
         "messages_published_bytes" => "Bytes of bodies of AMQP and of batches of Kafka that arrived",
         "messages_rejected" => "Publishes that were refused and answered so",
-        "messages_settled" => "Messages that left their queue, acknowledged or discarded",
+        "messages_settled" => {
+            "Messages that left their queue, acknowledged, discarded or purged; of one queue: queue_settled"
+        }
         "messages_unroutable" => "Messages that no queue was bound for",
         _ => return None,
     })

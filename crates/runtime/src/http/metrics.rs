@@ -77,17 +77,26 @@ impl Figures {
         let labels = || vec![("vhost", queue.vhost.clone()), ("queue", queue.name.clone())];
         for (name, help, value) in [
             ("waystation_queue_ready", "Messages ready to be delivered", queue.ready),
-            ("waystation_queue_unacked", "Messages delivered and not settled yet", queue.unacked),
+            ("waystation_queue_unacked", "Messages handed out and not settled yet", queue.unacked),
             ("waystation_queue_consumers", "Consumers", queue.consumers),
         ] {
             self.gauge(name, help, labels(), value as f64);
         }
         for (name, help, value) in [
-            ("waystation_queue_published", "Messages enqueued since the queue was declared", queue.published),
-            ("waystation_queue_delivered", "Messages handed out since the node started", queue.delivered),
+            (
+                "waystation_queue_enqueued",
+                "Messages put into the queue since it was declared",
+                queue.published,
+            ),
+            (
+                "waystation_queue_handed_out",
+                "Messages handed out since the node started, each time they were; messages_delivered leaves out those \
+                 that were taken back before they were sent",
+                queue.delivered,
+            ),
             (
                 "waystation_queue_settled",
-                "Messages settled or purged since the queue was declared",
+                "Messages that left the queue since it was declared, acknowledged, discarded or purged",
                 queue.settled,
             ),
         ] {
@@ -232,7 +241,7 @@ mod tests {
             "waystation_syncs_total{shard=\"0\"} 2",
             "waystation_connections{shard=\"2\"} 4.0",
             "waystation_queue_ready{vhost=\"/\",queue=\"a \\\"b\\\"\"} 3.0",
-            "waystation_queue_published_total{vhost=\"/\",queue=\"a \\\"b\\\"\"} 7",
+            "waystation_queue_enqueued_total{vhost=\"/\",queue=\"a \\\"b\\\"\"} 7",
             "# TYPE waystation_confirmed counter",
             "# EOF",
         ] {

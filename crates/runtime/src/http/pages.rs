@@ -144,7 +144,7 @@ async fn status(State(front): State<Arc<Front>>) -> axum::Json<Value> {
         .map(|queue| {
             json!({
                 "vhost": queue.vhost, "name": queue.name, "ready": queue.ready, "unacked": queue.unacked,
-                "consumers": queue.consumers, "published": queue.published, "delivered": queue.delivered,
+                "consumers": queue.consumers, "enqueued": queue.published, "handed_out": queue.delivered,
                 "settled": queue.settled,
             })
         })
