@@ -1,8 +1,10 @@
 """kill -9 under load, again and again on one data directory, with an account of every message.
 
-    python durability/kill9.py [--rounds 20] [--seed N] [--url amqp://…]
+    python durability/kill9.py [--rounds 20] [--seed N] [--shards N] [--groups N] [--url amqp://…]
 
-In: the built broker (or, with --url, any running server, whose clients are dropped instead of the server killed).
+In: the built broker (or, with --url, any running server, whose clients are dropped instead of the server killed). Unless
+told otherwise its data directory is made with 1, then 2, then 7 shards, the last two with 5 groups: a third of the
+rounds each.
 Out: one line per round, a summary, exit status 1 with complaints if the broker broke its word, 2 if nothing was tested.
 """
 
@@ -24,8 +26,9 @@ from ledger import Ledger
 class Running:
     """A server that can be made to crash: our own process."""
 
-    def __init__(self, data):
-        self.broker = Broker(data, listen=("amqp://127.0.0.1:0", "http://127.0.0.1:0"))
+    def __init__(self, data, shards, groups):
+        shape = ("--shards", str(shards), "--groups", str(groups))
+        self.broker = Broker(data, listen=("amqp://127.0.0.1:0", "http://127.0.0.1:0"), arguments=shape)
         self.broker.start()
 
     def address(self):
@@ -124,15 +127,32 @@ def main():
     arguments = argparse.ArgumentParser(description="kill -9 under load")
     arguments.add_argument("--rounds", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    arguments.add_argument("--shards", type=int)
+    arguments.add_argument("--groups", type=int, default=1)
     arguments.add_argument("--url")
     given = arguments.parse_args()
-    prng, ledger = random.Random(given.seed), Ledger()
+    prng = random.Random(given.seed)
+    shapes = [(given.shards, given.groups)] if given.shards or given.url else [(1, 1), (2, 5), (7, 5)]
+    left = given.rounds
+    for at, shape in enumerate(shapes):
+        rounds = -(-left // (len(shapes) - at))
+        left -= rounds
+        status = run_shape(given, shape, rounds, prng) if rounds else 0
+        if status:
+            return status
+    return 0
+
+
+def run_shape(given, shape, rounds, prng):
+    """Some rounds on one data directory."""
+    ledger = Ledger()
     tally = {"unconfirmed": [], "unacked": [], "confirmed": [], "survived": []}
     with tempfile.TemporaryDirectory(prefix="waystation-kill9-") as data:
-        server = Elsewhere(given.url) if given.url else Running(pathlib.Path(data, "data"))
+        server = Elsewhere(given.url) if given.url else Running(pathlib.Path(data, "data"), *shape)
+        print("elsewhere" if given.url else f"{shape[0]} shards, {shape[1]} groups", flush=True)
         load.declare(server.address())
         numbers, begun = [0, 0, 0], time.monotonic()
-        for number in range(1, given.rounds + 1):
+        for number in range(1, rounds + 1):
             run_round(server, ledger, prng, numbers, tally)
             print(f"round {number:2}: " + ", ".join(f"{what} {counts[-1]}" for what, counts in tally.items()), flush=True)
             if ledger.complaints:
@@ -152,7 +172,7 @@ def verdict(given, ledger, tally, log, seconds):
     if reason:
         print(f"nothing was proved: {reason}", file=sys.stderr)
         return 2
-    print(f"{given.rounds} rounds in {seconds:.0f} s: {sum(tally['confirmed'])} confirmed, {ledger.fresh} fresh and "
+    print(f"{len(tally['confirmed'])} rounds in {seconds:.0f} s: {sum(tally['confirmed'])} confirmed, {ledger.fresh} fresh and "
           f"{ledger.again} repeated deliveries, {len(ledger.gone)} settled or never taken, nothing lost, doubled or out of order")
     return 0
 

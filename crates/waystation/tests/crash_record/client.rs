@@ -17,6 +17,13 @@ pub struct Method {
     pub arguments: Vec<u8>,
 }
 
+/// A message, and what its delivery says of it.
+pub struct Got {
+    pub tag: u64,
+    pub redelivered: bool,
+    pub body: Vec<u8>,
+}
+
 pub struct Client {
     socket: TcpStream,
     channel: u16,
@@ -103,8 +110,8 @@ impl Client {
         Some(u64::from_be_bytes(ack.arguments[..8].try_into().expect("eight bytes")))
     }
 
-    /// One message and its tag; `None` when there is none.
-    pub fn get(&mut self, queue: &str, settled: bool) -> Option<(u64, Vec<u8>)> {
+    /// One message; `None` when there is none.
+    pub fn get(&mut self, queue: &str, settled: bool) -> Option<Got> {
         let mut arguments = vec![0, 0];
         short(&mut arguments, queue);
         arguments.push(u8::from(settled));
@@ -115,6 +122,7 @@ impl Client {
         }
         assert_eq!(answer.id, (60, 71), "got");
         let tag = u64::from_be_bytes(answer.arguments[..8].try_into().expect("eight bytes"));
+        let redelivered = answer.arguments[8] & 1 != 0;
         let (kind, header) = self.frame()?;
         assert_eq!(kind, HEADER);
         let length = u64::from_be_bytes(header[4..12].try_into().expect("eight bytes")) as usize;
@@ -124,7 +132,7 @@ impl Client {
             assert_eq!(kind, BODY);
             body.extend_from_slice(&part);
         }
-        Some((tag, body))
+        Some(Got { tag, redelivered, body })
     }
 
     pub fn ack(&mut self, tag: u64) {

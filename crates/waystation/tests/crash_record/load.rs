@@ -18,6 +18,8 @@ pub struct Message {
     pub queue: usize,
     /// Before it was sent.
     pub published: usize,
+    /// When it had come to somebody.
+    pub handed_out: Option<usize>,
     /// Before its acknowledgement was sent, and in which round.
     pub acknowledged: Option<(usize, usize)>,
 }
@@ -44,7 +46,12 @@ impl Load {
         for number in 1..=MESSAGES {
             let queue = prng.below(2) as usize;
             let body = body(number, size(&mut prng));
-            load.messages.push(Message { queue, published: recorder.position(), acknowledged: None });
+            load.messages.push(Message {
+                queue,
+                published: recorder.position(),
+                handed_out: None,
+                acknowledged: None,
+            });
             publisher.publish(QUEUES[queue], &body);
             while number - confirmed >= WINDOW && !publisher.is_broken() {
                 confirmed = publisher.confirm().unwrap_or(number).max(confirmed);
@@ -63,13 +70,14 @@ impl Load {
     fn acknowledge_some(&mut self, consumer: &mut Client, recorder: &Recorder, round: usize) {
         consumer.open_channel();
         for turn in 0..40 {
-            let Some((tag, body)) = consumer.get(QUEUES[turn % 2], false) else { continue };
+            let Some(got) = consumer.get(QUEUES[turn % 2], false) else { continue };
+            let message = &mut self.messages[number(&got.body) as usize - 1];
+            message.handed_out.get_or_insert(recorder.position());
             if turn % 5 == 4 {
                 continue;
             }
-            let message = &mut self.messages[number(&body) as usize - 1];
             message.acknowledged = Some((recorder.position(), round));
-            consumer.ack(tag);
+            consumer.ack(got.tag);
         }
         consumer.close_channel();
     }

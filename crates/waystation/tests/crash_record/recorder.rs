@@ -6,12 +6,23 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use model::ConnId;
 use runtime::disk::{Access, Calls, OpenFile, System};
 
 pub const FAILURE: &str = "a failure for the test";
+
+/// A connection: the thread of its shard, which alone knows it by that number.
+pub type Peer = (u32, ConnId);
+
+/// The number of this thread.
+fn thread() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    thread_local!(static NUMBER: u32 = NEXT.fetch_add(1, Ordering::Relaxed));
+    NUMBER.with(|number| *number)
+}
 
 /// One step of the record. Files are known by numbers, because names change.
 #[derive(Clone, Debug)]
@@ -51,7 +62,7 @@ pub enum Step {
         path: PathBuf,
     },
     Send {
-        conn: ConnId,
+        to: Peer,
         bytes: Vec<u8>,
     },
     /// Only a place in the record.
@@ -221,13 +232,13 @@ impl Calls for Recorder {
 
     fn sending(&self, conn: ConnId, parts: &[IoSlice<'_>]) {
         let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        self.push(Step::Send { conn, bytes });
+        self.push(Step::Send { to: (thread(), conn), bytes });
     }
 
     fn sent(&self, conn: ConnId, taken: usize) {
         let mut record = self.lock();
         let last = record.steps.iter_mut().rev().find_map(|step| match step {
-            Step::Send { conn: of, bytes } if *of == conn => Some(bytes),
+            Step::Send { to, bytes } if *to == (thread(), conn) => Some(bytes),
             _ => None,
         });
         last.expect("it was offered before").truncate(taken);
