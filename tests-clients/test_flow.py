@@ -68,6 +68,30 @@ def test_a_consumer_that_does_not_read_costs_no_memory(server, names):
     deaf.close()
 
 
+def test_an_auto_ack_consumer_that_reads_a_backlog_costs_no_memory(server, names):
+    """A million messages are handed out as fast as the client reads; none is missing, and none is kept for it."""
+    if server.broker is None:
+        pytest.skip("reads the memory of a broker of our own")
+    queue, messages, body = names.queue(), 1_000_000, b"0123456789abcdef"
+    control = fill(server, queue, messages, body)
+    before, most, read, looked = server.broker.resident_bytes(), 0, 0, 0
+    taker, buffer = patient(server, 60), memoryview(bytearray(MIB))
+    each = len(w.method(1, "basic.deliver", w.short("t") + bytes(9) + w.short("") + w.short(queue)) + w.header(1, len(body)) + w.frame(w.BODY, 1, body))
+    taker.send(w.consume(1, queue, tag="t", no_ack=True))
+    taker.expect(1, "basic.consume-ok")
+    read = len(taker.buffer) - taker.at
+    while read < messages * each:
+        came = taker.socket.recv_into(buffer)
+        assert came, "the broker ended the connection"
+        read += came
+        if read - looked > 4 * MIB:
+            looked, most = read, max(most, server.broker.resident_bytes())
+    assert read == messages * each and count(control, queue) == 0
+    grown = most - before
+    assert grown < 24 * MIB, f"{grown >> 20} MiB while a backlog is read"
+    taker.close()
+
+
 def test_a_deep_backlog_is_held_on_disk(server, names):
     """What waits costs memory by the entry, not by the message."""
     if server.broker is None:

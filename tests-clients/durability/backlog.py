@@ -1,9 +1,9 @@
 """A deep backlog: what millions of waiting messages cost in memory, how soon a restart is ready, how fast they drain.
 
-    python durability/backlog.py [--messages 10000000] [--size 100] [--ring-bytes 67108864]
+    python durability/backlog.py [--messages 10000000] [--size 100] [--ring-bytes 67108864] [--auto-ack]
 
 In: the built broker with a ring small enough that most of the backlog is moved into runs (--ring-bytes 0: the default
-ring). Out: one line per figure; exit status 1 if a message is missing or a bound is broken.
+ring; --auto-ack: the backlog is drained by a consumer without a prefetch that acknowledges nothing). Out: one line per figure; exit status 1 if a message is missing or a bound is broken.
 """
 
 import argparse
@@ -58,10 +58,10 @@ def fill(broker, queue, messages, size):
     return messages / (time.monotonic() - begun)
 
 
-def drain(broker, queue, messages, size):
+def drain(broker, queue, messages, size, auto_ack=False):
     """Consumes and acknowledges all of it; returns the rate and the most memory on the way."""
     wire = connection(broker)
-    wire.send(w.qos(1, 5000) + w.consume(1, queue, tag=TAG))
+    wire.send(w.consume(1, queue, tag=TAG, no_ack=True) if auto_ack else w.qos(1, 5000) + w.consume(1, queue, tag=TAG))
     wire.expect(1, "basic.consume-ok")
     begun, most, buffer = time.monotonic(), 0, memoryview(bytearray(MIB))
     deliver = w.method(1, "basic.deliver", w.short(TAG) + bytes(9) + w.short("") + w.short(queue))
@@ -72,7 +72,7 @@ def drain(broker, queue, messages, size):
         assert count, "the broker ended the connection"
         read += count
         whole = read // each
-        if whole - settled >= 1000 or whole == messages:
+        if not auto_ack and (whole - settled >= 1000 or whole == messages):
             wire.send(w.ack(1, whole, multiple=True))
             settled = whole
         if whole - looked >= 200_000:
@@ -116,7 +116,7 @@ def run(broker, options, report):
     broker.start(timeout=120)
     took = time.monotonic() - begun
     report.say(f"ready {took:.2f} s after kill -9, anonymous memory {anonymous(broker) // MIB} MiB", took < READY_MAX_S)
-    rate, most = drain(broker, QUEUE, messages, size)
+    rate, most = drain(broker, QUEUE, messages, size, options.auto_ack)
     report.say(f"drain of the backlog: {rate:,.0f}/s, {rate / quick:.2f} of the other", rate >= DRAIN_SHARE_MIN * quick)
     report.say(f"most anonymous memory meanwhile {most // MIB} MiB", most < ANONYMOUS_MAX)
 
@@ -126,6 +126,7 @@ def main():
     parser.add_argument("--messages", type=int, default=10_000_000, help="a multiple of 1000")
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--ring-bytes", type=int, default=64 * MIB, help="ring_bytes_max; 0 for the default")
+    parser.add_argument("--auto-ack", action="store_true")
     options = parser.parse_args()
     report = Report()
     with tempfile.TemporaryDirectory(prefix="waystation-backlog-", dir=pathlib.Path.cwd()) as place:

@@ -22,12 +22,16 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from ledger import Ledger
 
 
+# Whatever the machine has: on two cores a node has one shard unless told otherwise.
+SHAPE = ("--shards", "2", "--groups", "5")
+
+
 class Run:
     """The broker, its clients and their ledger."""
 
     def __init__(self, data, prng):
         self.prng, self.ledger = prng, Ledger()
-        self.broker = Broker(data, listen=("kafka://127.0.0.1:0", "http://127.0.0.1:0")).start()
+        self.broker = Broker(data, listen=("kafka://127.0.0.1:0", "http://127.0.0.1:0"), arguments=SHAPE).start()
         # From now on the same port: clients come back to where they were.
         self.broker.command[self.broker.command.index("kafka://127.0.0.1:0")] = f"kafka://127.0.0.1:{self.broker.kafka[1]}"
         self.bootstrap = f"127.0.0.1:{self.broker.kafka[1]}"
