@@ -201,7 +201,7 @@ impl Node {
                 match started {
                     Ok(shard_loop) => shard_loop.run(),
                     // Nobody listens when the node has already given up.
-                    Err(reason) => drop(notices.send(Notice::Halt(reason))),
+                    Err(notice) => drop(notices.send(notice)),
                 }
             };
             self.threads.push(spawn(&format!("shard-{number}"), &self.notices, run)?);
@@ -214,6 +214,7 @@ impl Node {
         while left > 0 {
             match self.inbox.recv() {
                 Ok(Notice::Ready(_)) => left -= 1,
+                Ok(Notice::Unusable(reason)) => return Err(Failure::DataDir(reason)),
                 Ok(Notice::Halt(reason)) => return Err(Failure::Halted(reason)),
                 Ok(Notice::Terminate) => return Err(Failure::Interrupted),
                 Ok(_) => {}
@@ -286,13 +287,13 @@ fn start_shard<C: Calls>(
     pool: Pool,
     clock: Clock,
     notices: &Notices,
-) -> Result<ShardLoop<C>, String> {
+) -> Result<ShardLoop<C>, Notice> {
     let id = config.shard;
-    let shard = Shard::open(config, pool, &*files, clock.now())?;
+    let shard = Shard::open(config, pool, &*files, clock.now()).map_err(Notice::Unusable)?;
     let mailbox = mailboxes[usize::from(id.0)].clone();
-    let disk = Adapter::start(&format!("shard-{id}"), files, &mailbox, notices)?;
+    let disk = Adapter::start(&format!("shard-{id}"), files, &mailbox, notices).map_err(Notice::Halt)?;
     let parts = Parts { id, shard, mailboxes, disk, verifier, clock, notices: notices.clone() };
-    ShardLoop::new(parts)
+    ShardLoop::new(parts).map_err(Notice::Halt)
 }
 
 fn shard_config(config: &Config, file: &NodeFile, shard: ShardId) -> Result<shard::Config, String> {

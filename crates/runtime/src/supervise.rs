@@ -12,6 +12,8 @@ pub enum Notice {
     Ready(ShardId),
     /// The shard has finished what it had taken.
     Drained(ShardId),
+    /// A shard cannot be started from its files; why.
+    Unusable(String),
     /// The node must stop; why.
     Halt(String),
     /// Somebody asked the process to end.

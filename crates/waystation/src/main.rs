@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A message broker for clients that already exist. Every acknowledged message is on disk before its
-/// acknowledgement leaves.
+/// A message broker for clients that already exist. Every confirmed message of a durable queue is on disk before its
+/// confirm leaves.
 #[derive(Debug, Parser)]
 #[command(name = "waystation", version, after_help = exit::TABLE, arg_required_else_help = true)]
 struct Program {

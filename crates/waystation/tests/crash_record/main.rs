@@ -140,7 +140,7 @@ fn the_checks_notice_a_disk_that_forgets_what_it_synced() {
     disk_image::build(&forgetful, &scratch.path, &image.path, &mut Prng::new(1));
     match try_start(&image.path, Arc::new(System)) {
         // Saying that something is missing is as good as being caught.
-        Err(Failure::Halted(reason)) => assert!(!reason.is_empty()),
+        Err(Failure::DataDir(reason) | Failure::Halted(reason)) => assert!(!reason.is_empty()),
         Err(other) => panic!("{other:?}"),
         Ok((_node, address)) => {
             check(&account, address, steps.len()).expect_err("messages are missing");
