@@ -198,13 +198,15 @@ impl<'a> Drive<'a> {
             let seconds = (now.at_ns - last.at_ns) as f64 / 1e9;
             let rate = |now: u64, last: u64| ((now - last) as f64 / seconds).round();
             let waiting = (now.published * self.plan.copies()).saturating_sub(now.delivered);
+            // During the warm-up, and where nothing is consumed, there is none.
+            let p99 = self.delivery.percentiles().p99;
+            let p99 = if p99 > 0.0 { format!("{p99:.0} us") } else { "-".to_owned() };
             eprintln!(
-                "{:4.0} s  published {:>9}/s  confirmed {:>9}/s  delivered {:>9}/s  waiting {waiting}  p99 {:.0} us",
+                "{:4.0} s  published {:>9}/s  confirmed {:>9}/s  delivered {:>9}/s  waiting {waiting}  p99 {p99}",
                 now.at_ns as f64 / 1e9,
                 rate(now.published, last.published),
                 rate(now.confirmed, last.confirmed),
                 rate(now.delivered, last.delivered),
-                self.delivery.percentiles().p99,
             );
         }
         self.tick.shown = now;
