@@ -3,14 +3,30 @@
 In: a broker of our own, whose memory can be read. Every bound is a number of bytes or a count, never a time.
 """
 
+import os
 import threading
 
 import pytest
 
 import wire as w
+from broker_process import Broker
+from conftest import Server
 from test_hostile import Witness
 
 MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A broker with a single shard: whoever could be starved is on the same thread."""
+    url = os.environ.get("WAYSTATION_AMQP_URL")
+    if url:
+        yield Server(url)
+        return
+    with Broker(tmp_path_factory.mktemp("data"), arguments=("--shards", "1")) as broker:
+        yield Server(f"amqp://guest:guest@{broker.amqp[0]}:{broker.amqp[1]}/%2F", broker)
+        assert broker.alive(), broker.tail()
+        assert broker.stop() == 0
 
 
 @pytest.fixture

@@ -52,6 +52,11 @@ def publish_start(exchange="", key="nobody", flags=0):
     return w.method(1, "basic.publish", b"\0\0" + w.short(exchange) + w.short(key) + struct.pack(">B", flags))
 
 
+def headers(table):
+    """A content header of a message without a body that has these headers."""
+    return w.frame(w.HEADER, 1, struct.pack(">HHQH", 60, 0, 0, 0x2000) + table)
+
+
 def with_queue(act):
     """First declares queue Q (memory, plain), then acts."""
     return lambda: w.queue_declare(1, "Q") + act()
@@ -97,6 +102,10 @@ CASES = [
            "inequivalent arg 'auto_delete' for queue 'Q' in vhost '/': received 'true' but current is 'false'", (50, 10)),
     Misuse("redeclare queue argument", lambda: w.queue_declare(1, "Q", arguments=w.table({"x-queue-mode": "lazy"})) + w.queue_declare(1, "Q", arguments=w.table({"x-queue-mode": "default"})),
            CHANNEL, 406, "inequivalent arg 'x-queue-mode' for queue 'Q' in vhost '/': received 'default' but current is 'lazy'", (50, 10)),
+    Misuse("redeclare queue without its argument", lambda: w.queue_declare(1, "Q", arguments=w.table({"x-queue-mode": "lazy"})) + w.queue_declare(1, "Q"),
+           CHANNEL, 406, "inequivalent arg 'x-queue-mode' for queue 'Q' in vhost '/'", (50, 10)),
+    Misuse("redeclare queue exclusive", with_queue(lambda: w.queue_declare(1, "Q", exclusive=True)), CHANNEL, 405,
+           "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'Q' in vhost '/'", (50, 10)),
     Misuse("redeclare exchange type", lambda: declare_exchange("amq.direct", "fanout", durable=True), CHANNEL, 406,
            "inequivalent arg 'type' for exchange 'amq.direct' in vhost '/': received 'fanout' but current is 'direct'", (40, 10)),
     Misuse("redeclare exchange durable", lambda: declare_exchange("amq.direct", "direct"), CHANNEL, 406,
@@ -147,6 +156,13 @@ CASES = [
     Misuse("table nested too deep", lambda: w.queue_declare(1, "Q", arguments=deep(200)), CONNECTION, 502, "SYNTAX_ERROR",
            rabbitmq=("accepted", 0), why="RabbitMQ sets no bound to nesting"),
     Misuse("name is not UTF-8", lambda: w.queue_declare(1, b"\xff\xfe"), CONNECTION, 501, "FRAME_ERROR"),
+    Misuse("routing key is not UTF-8", lambda: publish_start(key=b"\xff\xfe") + w.header(1, 0), CONNECTION, 501, "FRAME_ERROR"),
+    Misuse("consumer tag is not UTF-8", with_queue(lambda: w.consume(1, "Q", tag=b"\xff\xfe")), CONNECTION, 501, "FRAME_ERROR"),
+    Misuse("headers nested too deep", lambda: publish_start() + headers(deep(200)), CONNECTION, 502, "SYNTAX_ERROR",
+           rabbitmq=("accepted", 0), why="RabbitMQ sets no bound to nesting"),
+    Misuse("headers longer than their frame", lambda: publish_start() + headers(struct.pack(">I", 1 << 30)), CONNECTION, 502, "SYNTAX_ERROR",
+           rabbitmq=(CONNECTION, 501), why=SYNTAX),
+    Misuse("body of 2^63 bytes", lambda: publish_start() + w.header(1, 1 << 63), CONNECTION, 501, "FRAME_ERROR"),
     Misuse("body without header", lambda: w.frame(3, 1, b"body"), CONNECTION, 505, "UNEXPECTED_FRAME"),
     Misuse("header without publish", lambda: w.header(1, 5), CONNECTION, 505, "UNEXPECTED_FRAME"),
     Misuse("method instead of header", lambda: publish_start() + w.queue_declare(1, "Q"), CONNECTION, 505, "UNEXPECTED_FRAME"),

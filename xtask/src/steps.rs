@@ -40,11 +40,15 @@ pub fn all() -> Vec<Step> {
         step("build", "the broker as users run it", build),
         step("planted", "every planted bug is found", planted),
         step("simulator", "whole nodes on virtual disks and clocks, 300 seeds", simulator),
-        step("disk", "the disk adapter's calls cut at 1,000 points; a failed sync", disk),
+        step(
+            "disk",
+            "the disk adapter's calls cut at 1,000 points, with one shard and with two; a failed sync",
+            disk,
+        ),
         step("clients", "real clients: tutorials, semantics, misuse, hostile bytes", clients_suite),
         step("lapin", "the tutorials with lapin", lapin),
         step("kafka", "Kafka's clients: records, groups, administration, hostile bytes, restarts", kafka),
-        step("kill9", "kill -9 under load, 20 rounds", kill9),
+        step("kill9", "kill -9 under load, 20 rounds with 1, 2 and 7 shards", kill9),
         step("kafka-kill9", "kill -9 under Kafka's clients, 10 rounds", kafka_kill9),
     ]
 }
