@@ -149,6 +149,26 @@ def test_log_lines_for_machines_are_json_whatever_they_carry(tmp_path):
     assert lines and all({"timestamp", "level"} <= set(line) for line in lines), lines
 
 
+def test_status_shows_queues_and_partitions(tmp_path):
+    with Broker(tmp_path / "data", arguments=("--shards", "2", "--groups", "5")) as broker:
+        wire = Wire(broker.amqp).connect()
+        wire.declare("orders", durable=True)
+        wire.declare("events", durable=True, arguments=w.table({"x-queue-type": "stream"}))
+        wire.send(w.method(1, "confirm.select", b"\0") + w.content(1, "", "orders", b"o") + w.content(1, "", "events", b"e") * 3)
+        url = f"http://{broker.http[0]}:{broker.http[1]}"
+
+        def shown():
+            table = subprocess.run([binary(), "status", "--url", url], capture_output=True, text=True, check=True).stdout
+            rows = [line.split() for line in table.splitlines()]
+            return ["/", "orders", "1", "0", "0", "1", "0", "0"] in rows and any(row[:5] == ["/", "events", "0", "0", "3"] for row in rows)
+
+        until(shown, what="the queue and the partition in the table")
+        told = subprocess.run([binary(), "status", "-o", "json", "--url", url], capture_output=True, text=True, check=True).stdout
+        (partition,) = json.loads(told)["partitions"]
+        assert (partition["topic"], partition["start"], partition["end"]) == ("events", 0, 3)
+        wire.close()
+
+
 def test_damage_in_the_middle_of_the_log_stops_the_start_and_is_named(tmp_path):
     """One bit of a confirmed message with others behind it; put right again, the node starts and has all of them."""
     with Broker(tmp_path / "data") as broker:

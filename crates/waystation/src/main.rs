@@ -32,7 +32,7 @@ enum Command {
     HashPassword,
     /// Ask a running node whether it can serve clients; exit code 1 when it cannot.
     Health(ask::Health),
-    /// Show what a running node is doing: its shards, its queues, its counters.
+    /// Show what a running node is doing: its shards with their figures, its queues, its partitions.
     Status(ask::Status),
     /// Measure this broker, or any other server of AMQP 0-9-1 or Kafka.
     Bench(bench::Bench),

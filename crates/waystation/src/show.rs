@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-const COLUMNS: [&str; 8] =
+const QUEUE: [&str; 8] =
     ["vhost", "name", "ready", "unacked", "consumers", "enqueued", "handed_out", "settled"];
+const PARTITION: [&str; 7] = ["vhost", "topic", "partition", "start", "end", "bytes", "consumers"];
 
 /// The status for a person.
 pub fn table(status: &Value) -> String {
@@ -23,21 +24,23 @@ pub fn table(status: &Value) -> String {
             let _ = writeln!(text, "  {name:<36} {}", figure(value));
         }
     }
-    let queues: Vec<Vec<String>> = items(&status["queues"])
-        .map(|queue| COLUMNS.iter().map(|name| plain(&queue[*name])).collect())
-        .collect();
-    if !queues.is_empty() {
-        text.push('\n');
-        rows(&mut text, &queues);
-    }
+    rows(&mut text, &QUEUE, &status["queues"]);
+    rows(&mut text, &PARTITION, &status["partitions"]);
     text
 }
 
-fn rows(text: &mut String, queues: &[Vec<String>]) {
-    let head: Vec<String> = COLUMNS.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
-    let all = || std::iter::once(&head).chain(queues);
+/// One row for each item, below the names of its columns; nothing where there are no items.
+fn rows(text: &mut String, columns: &[&str], of: &Value) {
+    let found: Vec<Vec<String>> =
+        items(of).map(|item| columns.iter().map(|name| plain(&item[*name])).collect()).collect();
+    if found.is_empty() {
+        return;
+    }
+    text.push('\n');
+    let head: Vec<String> = columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
+    let all = || std::iter::once(&head).chain(&found);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     for row in all() {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             // Names stand left, numbers right.
@@ -81,6 +84,9 @@ mod tests {
                 "vhost": "/", "name": "orders", "ready": 12, "unacked": 0, "consumers": 1, "enqueued": 12,
                 "handed_out": 0, "settled": 0,
             }],
+            "partitions": [{
+                "vhost": "/", "topic": "events", "partition": 3, "start": 5, "end": 17, "bytes": 900, "consumers": 0,
+            }],
         });
         let text = table(&status);
         assert!(text.starts_with("waystation 1.2.3  node 1  NOT ready\n  shard 0: no leader\n"), "{text}");
@@ -91,5 +97,7 @@ mod tests {
         assert!(text.contains(" 1.04\n"), "{text}");
         assert!(text.contains("VHOST  NAME    READY"), "{text}");
         assert!(text.contains("/      orders     12"), "{text}");
+        assert!(text.contains("VHOST  TOPIC   PARTITION  START  END  BYTES  CONSUMERS"), "{text}");
+        assert!(text.contains("/      events          3      5   17    900          0"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! What is served: `/health/live`, `/health/ready`, `/metrics`, `/api/status`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use model::{NodeId, Status};
+use model::{NodeId, PartitionStatus, Status};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -129,6 +130,7 @@ async fn status(State(front): State<Arc<Front>>) -> axum::Json<Value> {
     let obstacles = front.obstacles(&statuses);
     let mut shards = Vec::new();
     let mut queues = Vec::new();
+    let mut partitions = BTreeMap::new();
     for (shard, status) in statuses.into_iter().enumerate() {
         let status = status.unwrap_or_default();
         let counters: Map<String, Value> =
@@ -137,6 +139,8 @@ async fn status(State(front): State<Arc<Front>>) -> axum::Json<Value> {
             status.gauges.iter().map(|(name, n)| (name.to_string(), json!(n))).collect();
         shards.push(json!({ "shard": shard, "ready": status.ready, "counters": counters, "gauges": gauges }));
         queues.extend(status.queues);
+        let place = |of: &PartitionStatus| (of.vhost.clone(), of.topic.clone(), of.partition);
+        partitions.extend(status.partitions.into_iter().map(|of| (place(&of), of)));
     }
     queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
     let queues: Vec<Value> = queues
@@ -156,5 +160,13 @@ async fn status(State(front): State<Arc<Front>>) -> axum::Json<Value> {
         "reasons": obstacles,
         "shards": shards,
         "queues": queues,
+        "partitions": partitions.values().map(partition).collect::<Vec<_>>(),
     }))
+}
+
+fn partition(of: &PartitionStatus) -> Value {
+    json!({
+        "vhost": of.vhost, "topic": of.topic, "partition": of.partition, "start": of.start, "end": of.end,
+        "bytes": of.bytes, "consumers": of.consumers,
+    })
 }
