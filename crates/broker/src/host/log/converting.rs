@@ -36,6 +36,8 @@ fn rows_to_kafka(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogR
         if (wanted.keep)(wanted.base + number as u64) {
             push(&mut writer, &row, number as i32, batch.summary.ingest, wanted);
         }
+        // It ends where its rows do, or who reads on behind it would get it again for ever.
+        writer.end_at(number as i32);
     }
     Ok(writer.finish(Codec::None))
 }
@@ -133,4 +135,53 @@ fn thinned(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogRefusal
     let kept = recordbatch::retain(batch.body, OPENED_BYTES_MAX, keep)?;
     // A chunk of which nothing is left is gone from its log.
     kept.ok_or_else(|| super::reading::damaged("a batch has none of the records its log has of it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::batch::{HEADER, Summary};
+
+    use super::*;
+
+    fn three_rows() -> Vec<u8> {
+        let mut summary = Summary::new(Protocol::Amqp091, 1000);
+        let mut body = Vec::new();
+        for text in [b"a", b"b", b"c"] {
+            let row = Record {
+                protocol: Protocol::Amqp091,
+                priority: 0,
+                timestamp_ms: None,
+                expiry_ms: None,
+                due_ms: None,
+                key: None,
+                dedup: None,
+                exchange: "",
+                routing_key: "t",
+                prefix: &[0, 0],
+                body: Some(text),
+                suffix: &[],
+            };
+            let before = body.len();
+            row.encode(&mut body);
+            summary.add(&row, body.len() - before);
+        }
+        let mut header = [0; HEADER];
+        summary.encode(&mut header, &body);
+        [&header, &body[..]].concat()
+    }
+
+    #[test]
+    fn a_batch_of_rows_ends_where_it_did_though_its_last_rows_are_removed() {
+        let stored = three_rows();
+        let batch = Batch::decode(&stored).unwrap();
+        let read_block: ReadBlock = |_| Some(model::Properties::default());
+        for (keep, expected) in [(10, vec![10]), (11, vec![11]), (12, vec![12])] {
+            let wanted = Wanted { base: 10, topic: "t", read_block, keep: &|offset| offset == keep };
+            let bytes = to_kafka(&batch, &wanted).unwrap();
+            let opened = recordbatch::open(&bytes, 1 << 20).unwrap();
+            let offsets: Vec<u64> =
+                opened.records().map(|record| 10 + record.unwrap().offset_delta as u64).collect();
+            assert_eq!((offsets, opened.header().last_offset_delta), (expected, 2));
+        }
+    }
 }
