@@ -167,8 +167,7 @@ impl Checked {
             return Err(Fault::new(ReplyCode::PreconditionFailed, text));
         }
         self.priority = properties.priority.unwrap_or(0);
-        let timestamp_ms = properties.timestamp.and_then(|seconds| seconds.checked_mul(1000));
-        self.timestamp_ms = timestamp_ms.and_then(|ms| i64::try_from(ms).ok());
+        self.timestamp_ms = properties.time_ms();
         self.wants_reply_queue = properties.reply_to == Some(REPLY_TO.as_bytes());
         if block.len() <= BLOCK_KEPT_MAX {
             self.block.extend_from_slice(block);

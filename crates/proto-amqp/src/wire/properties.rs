@@ -37,6 +37,14 @@ pub struct Properties<'a> {
 }
 
 impl<'a> Properties<'a> {
+    /// The timestamp in milliseconds: to the millisecond where a header says it and agrees.
+    pub fn time_ms(&self) -> Option<i64> {
+        let seconds = self.timestamp?;
+        let agrees = |ms: &i64| u64::try_from(*ms).is_ok_and(|ms| ms / 1000 == seconds);
+        let exact = self.headers.and_then(milliseconds).filter(agrees);
+        exact.or_else(|| i64::try_from(seconds.checked_mul(1000)?).ok())
+    }
+
     /// Reads a whole block. The form of the headers is not checked: see [`table::check_fields`].
     pub fn decode(block: &'a [u8]) -> Result<Properties<'a>, Malformed> {
         let mut reader = Reader::new(block);
@@ -105,6 +113,24 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// The header that says the milliseconds of the timestamp.
+const MILLISECONDS: &[u8] = b"timestamp_in_ms";
+
+/// What that header says, if it is there. The fields were checked.
+fn milliseconds(fields: &[u8]) -> Option<i64> {
+    let mut reader = Reader::new(fields);
+    while !reader.is_empty() {
+        let field = reader.rest();
+        let is_it = table::short(&mut reader).ok()? == MILLISECONDS;
+        table::check_value(&mut reader, u8::MAX).ok()?;
+        if is_it {
+            let field = &field[..field.len() - reader.rest().len()];
+            return table::decode_fields(field, 1).ok()?.0.first()?.1.as_int();
+        }
+    }
+    None
+}
+
 /// The headers of a property block; `None` where they cannot be read. A block without headers has empty ones.
 pub fn headers(block: &[u8]) -> Option<Arguments> {
     const DEPTH: u8 = 64;
@@ -153,6 +179,23 @@ pub fn block_of(headers: &[(&str, Value)]) -> Vec<u8> {
 mod tests {
     use super::*;
     use base::Prng;
+
+    #[test]
+    fn the_time_is_as_exact_as_a_header_that_agrees_with_it() {
+        let time = |timestamp, milliseconds: Option<Value>| {
+            let mut fields = vec![("a".to_owned(), Value::Table(Arguments::default()))];
+            fields.extend(milliseconds.map(|value| ("timestamp_in_ms".to_owned(), value)));
+            let mut encoded = Vec::new();
+            table::encode(&Arguments(fields), &mut encoded);
+            Properties { timestamp, headers: Some(&encoded[4..]), ..Properties::default() }.time_ms()
+        };
+        assert_eq!(time(Some(7), None), Some(7000));
+        assert_eq!(time(Some(7), Some(Value::Int(7123))), Some(7123));
+        assert_eq!(time(Some(7), Some(Value::Int(8000))), Some(7000), "it is not of that second");
+        assert_eq!(time(Some(7), Some(Value::text("7123"))), Some(7000), "it is no number");
+        assert_eq!(time(None, Some(Value::Int(7123))), None);
+        assert_eq!(time(Some(u64::MAX), None), None);
+    }
 
     fn random<'a>(prng: &mut Prng, texts: &'a [u8], table: &'a [u8]) -> Properties<'a> {
         let text = |prng: &mut Prng| {
