@@ -131,8 +131,7 @@ impl Broker {
             }
             Effect::Appended { origin, .. } if origin.boot() != self.origin.boot() => {}
             Effect::Appended { log, origin, sequence, answer } => {
-                let start = group.machine.log(log).map_or(0, queue::LogState::start);
-                let (id, answer) = (group.id, append_answer(answer, start));
+                let (id, answer) = (group.id, append_answer(answer, group.machine.log(log)));
                 self.post.send(origin.shard(), Content::Appended { group: id, sequence, answer });
             }
             Effect::Grown { log } => self.log_grown(log),
@@ -189,9 +188,17 @@ fn forget(group: &mut QueueGroup, index: Index, log: &mut commitlog::CommitLog) 
 }
 
 /// What a machine says of an append, as its client is told.
-fn append_answer(answer: Result<AppendOutcome, AppendRefusal>, start: u64) -> AppendAnswer {
+fn append_answer(
+    answer: Result<AppendOutcome, AppendRefusal>,
+    log: Option<&queue::LogState>,
+) -> AppendAnswer {
     match answer {
-        Ok(outcome) => Ok(Appended { base_offset: outcome.base, log_append_ms: None, start }),
+        Ok(AppendOutcome { base, repeat, .. }) => {
+            // Of a repeat only the log knows when it was appended, and of what is gone from it nobody does.
+            let stored_ms = || log?.chunk(base).map(|chunk| chunk.timestamp_max);
+            let log_append_ms = repeat.then(|| stored_ms().unwrap_or(-1));
+            Ok(Appended { base_offset: base, log_append_ms, start: log.map_or(0, queue::LogState::start) })
+        }
         Err(AppendRefusal::NoLog) => Err(LogRefusal::UnknownPartition),
         Err(AppendRefusal::OutOfSequence) => Err(LogRefusal::OutOfSequence),
         Err(AppendRefusal::StaleProducer) => Err(LogRefusal::StaleProducer),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::topic::{AppendBatch, Cursor, Fetch, OffsetAt, PartitionRef, TopicRef};
+use model::topic::{AppendBatch, ConfigChange, Cursor, Fetch, OffsetAt, PartitionRef, TopicRef};
 use model::{
     Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRequest, OperationKind, Outcome,
     QueueDeclaration, QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
@@ -88,6 +88,40 @@ fn append(node: &mut Node, client: Client, batch: &[u8]) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// When the log says that a batch was appended.
+fn append_time(node: &mut Node, client: Client, batch: &[u8]) -> Option<i64> {
+    let append = AppendBatch { topic: STREAM, id: None, partition: 0, batch, required: -1, timeout_ms: 1000 };
+    node.ask(client, Request::Log { token: 1, request: LogRequest::Append(append) });
+    node.run();
+    let [Event::Log(1, answer), ..] = &node.heard(client)[..] else { panic!("one answer") };
+    let LogAnswer::Appended(Ok(appended)) = &**answer else { panic!("{answer:?}") };
+    appended.log_append_ms
+}
+
+#[test]
+fn a_repeat_has_the_time_of_what_it_repeats() {
+    let (mut node, client, _) = with_stream(2, &[]);
+    let changes = vec![ConfigChange::Set("message.timestamp.type".into(), "LogAppendTime".into())];
+    let request = LogRequest::AlterTopics {
+        topics: vec![(STREAM.into(), changes)],
+        validate_only: false,
+        replace: false,
+    };
+    node.ask(client, Request::Log { token: 7, request });
+    node.run();
+    node.heard(client);
+    let mut writer = BatchWriter::new(0).by_producer(9, 0, 0);
+    let value = Some(b"v".as_slice());
+    writer.push(&KafkaRecord { offset_delta: 0, timestamp: 5, key: None, value, headers: Headers::NONE });
+    let batch = writer.finish(Codec::None);
+    let first = append_time(&mut node, client, &batch);
+    assert!(first.is_some_and(|time| time > 5), "{first:?}");
+    node.run_after(5000);
+    assert_eq!(append_time(&mut node, client, &batch), first);
+    trim(&mut node, client, 1);
+    assert_eq!(append_time(&mut node, client, &batch), Some(-1), "nobody knows it any more");
 }
 
 /// Lets the log begin at an offset.

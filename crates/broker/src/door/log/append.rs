@@ -1,5 +1,6 @@
 //! Appending batches as they came: checked here, stored untouched.
 
+use base::{Bug, planted};
 use model::batch::{LOG_APPEND_TIME, Producer};
 use model::topic::AppendBatch;
 use model::{ConnId, LogAnswer, LogRefusal, QueueId};
@@ -39,7 +40,9 @@ impl Broker {
         let checked = recordbatch::check(append.batch)?;
         let now_ms = self.now.wall_ms as i64;
         rules(&partition.settings, now_ms).check(append.batch, &checked, OPENED_BYTES_MAX)?;
-        let stamped = log_append.then(|| stamped(append.batch, now_ms));
+        // The planted bug leaves the client's time.
+        let is_stamped = log_append && !planted(Bug::KeepClientTime);
+        let stamped = is_stamped.then(|| stamped(append.batch, now_ms));
         let mut summary = checked.summary(now_ms);
         if log_append {
             summary.flags |= LOG_APPEND_TIME;
@@ -112,7 +115,11 @@ impl Broker {
         }
         // The log was deleted between the check and the append.
         let outcome = outcome.unwrap_or(Err(LogRefusal::UnknownPartition));
-        let outcome = outcome.map(|appended| model::topic::Appended { log_append_ms, ..appended });
+        let outcome = outcome.map(|appended| {
+            // A repeat has the time of what it repeats.
+            let log_append_ms = log_append_ms.map(|now_ms| appended.log_append_ms.unwrap_or(now_ms));
+            model::topic::Appended { log_append_ms, ..appended }
+        });
         if answer || outcome.is_err() {
             self.answer_log(conn, token, LogAnswer::Appended(outcome));
         }
