@@ -14,7 +14,7 @@ use crate::Put;
 pub const PAGE: usize = 4096;
 
 /// Capacities kept on the shelves, in pages, and how many spare blocks of each.
-const CLASSES: [(usize, usize); 6] = [(1, 256), (4, 64), (16, 32), (64, 16), (272, 12), (1040, 2)];
+const CLASSES: [(usize, usize); 7] = [(1, 256), (4, 64), (16, 32), (64, 16), (80, 16), (272, 12), (1040, 2)];
 
 #[repr(C, align(4096))]
 #[derive(Clone)]

@@ -1,6 +1,6 @@
-//! Decides for each disk operation of a shard where it is done: inline or on one of four threads, for the log, for
-//! reads, for files made and replaced, and for space given back. Readers wait for no file that is being filled, and a
-//! new segment waits for no thousand holes.
+//! Decides for each disk operation of a shard where it is done: inline or on a thread for the log, for files made and
+//! replaced, or for space given back, or on one of several for reads. Readers wait for no file that is being filled, and
+//! a new segment waits for no thousand holes.
 //!
 //! Small writes are done by the shard's own thread when no other write is under way: the hand-over would cost more
 //! than the sync of one. They are done after the turn's sends, so that a confirm never waits for the next sync.
@@ -18,6 +18,8 @@ use crate::supervise::Notices;
 
 /// Bytes up to which a write is done inline: a window of a hundred messages of 1 KiB still is.
 const INLINE_MAX: u64 = 128 << 10;
+/// Reads done at once: what comes next is on its way while what was read is checked and sent.
+const READERS: usize = 6;
 
 /// One shard's door to its files.
 #[derive(Debug)]
@@ -52,7 +54,8 @@ enum Place {
 }
 
 impl Place {
-    /// Whether operations of both places keep the order in which they were given.
+    /// Whether operations of both places keep the order in which they were given, as far as they need one: reads do
+    /// not.
     fn keeps_order_with(self, other: Place) -> bool {
         let of_log = |place| matches!(place, Place::Inline | Place::Log);
         self == other || (of_log(self) && of_log(other))
@@ -87,13 +90,13 @@ impl<C: Calls> Adapter<C> {
         mailbox: &Arc<Mailbox>,
         notices: &Notices,
     ) -> Result<Adapter<C>, String> {
-        let lane =
-            |what: &str| Lane::start(&format!("{name}-{what}"), files.clone(), mailbox.clone(), notices);
+        let lane = |names: &[String]| Lane::start(names, &files, mailbox, notices);
+        let readers: Vec<String> = (0..READERS).map(|number| format!("{name}-read-{number}")).collect();
         Ok(Adapter {
-            log: lane("log")?,
-            reads: lane("reads")?,
-            making: lane("files")?,
-            freeing: lane("space")?,
+            log: lane(&[format!("{name}-log")])?,
+            reads: lane(&readers)?,
+            making: lane(&[format!("{name}-files")])?,
+            freeing: lane(&[format!("{name}-space")])?,
             files,
             flying: Vec::new(),
             parked: Vec::new(),

@@ -3,20 +3,23 @@
 //! Every provided method is the real thing; [`System`] is the production layer and overrides nothing. A test
 //! overrides methods to record what was asked, or to let it fail.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use base::{PAGE, Pool};
 use commitlog::disk::DiskDone;
 use model::ConnId;
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To read through the page cache.
-    Read,
+    /// To read through the page cache, mostly in order: the kernel may read ahead.
+    Scan,
+    /// To read through the page cache, here and there: the kernel reads what it is asked for. Else what stands behind a
+    /// few pieces of one log, which is another's, would be read with them.
+    Pick,
     /// To fill a new (or left-over temporary) file, synced once at its end.
     Fill {
         /// Past the page cache.
@@ -62,13 +65,17 @@ pub trait Calls: Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<OpenFile> {
         let flags = match access {
-            Access::Read => OFlags::RDONLY,
+            Access::Scan | Access::Pick => OFlags::RDONLY,
             Access::Fill { direct } => OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | direct_flag(direct),
             Access::Log { direct: true } => OFlags::WRONLY | OFlags::DIRECT | OFlags::DSYNC,
             Access::Log { direct: false } => OFlags::WRONLY,
         };
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::open(path, flags | OFlags::CLOEXEC, mode)?;
+        if access == Access::Pick {
+            // Advice: reading works without.
+            let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Random);
+        }
         Ok(OpenFile { fd, path: path.to_path_buf(), access })
     }
 
@@ -84,6 +91,11 @@ pub trait Calls: Send + Sync + 'static {
     /// Writes at `offset`; may be short.
     fn write(&self, file: &OpenFile, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(rustix::io::retry_on_intr(|| rustix::io::pwritev(&file.fd, parts, offset))?)
+    }
+
+    /// Reads what stands at `offset` into one part behind the other; may be short.
+    fn read_parts(&self, file: &OpenFile, offset: u64, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::io::preadv(&file.fd, &mut *parts, offset))?)
     }
 
     /// Reads at `offset`; may be short.

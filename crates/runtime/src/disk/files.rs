@@ -4,7 +4,7 @@
 //! the log or one failed sync of anything, nothing is ever written here again, because what the kernel then says
 //! of the data can no longer be believed. New files appear under their name only when they are complete.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -22,7 +22,28 @@ const PARTS: usize = 64;
 /// What an unfinished file is called until it is complete.
 const UNFINISHED: &str = "tmp";
 
-type Handles = Map<(FileName, bool), Arc<OpenFile>>;
+/// Reads of so many bytes are mostly windows over what lies in order.
+const SCAN_MIN: usize = 512 << 10;
+
+type Handles = Map<(FileName, Use), Arc<OpenFile>>;
+
+/// What an open handle is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Use {
+    Scan,
+    Pick,
+    Change,
+}
+
+impl Use {
+    fn of(access: Access) -> Use {
+        match access {
+            Access::Scan => Use::Scan,
+            Access::Pick => Use::Pick,
+            Access::Fill { .. } | Access::Log { .. } => Use::Change,
+        }
+    }
+}
 
 /// The files below one data directory.
 #[derive(Debug)]
@@ -106,6 +127,37 @@ impl<C: Calls> Files<C> {
         let Some((file, offset)) = start else { return Vec::new() };
         let result = self.changing(|| self.write(file, offset, &parts));
         ids.into_iter().map(|id| DiskDone { id, result: result.clone() }).collect()
+    }
+
+    /// Does several reads of one file that lie one behind the other as one; each gets its completion.
+    pub fn read_run(&self, run: &[DiskOp]) -> Vec<DiskDone> {
+        // Whatever is in the way of reading them together is found again, and told, by reading each.
+        self.read_together(run).unwrap_or_else(|| run.iter().map(|op| self.perform(op)).collect())
+    }
+
+    fn read_together(&self, run: &[DiskOp]) -> Option<Vec<DiskDone>> {
+        let Some(DiskOp::Read { file, offset, .. }) = run.first() else { return None };
+        let mut builders = Vec::with_capacity(run.len());
+        for op in run {
+            let DiskOp::Read { id, bytes, .. } = op else { return None };
+            builders.push((*id, *bytes, self.pool.builder(bytes.next_multiple_of(PAGE))));
+        }
+        let mut parts = Vec::with_capacity(run.len());
+        let (mut wanted, mut left) = (0, builders.len());
+        for (_, bytes, builder) in &mut builders {
+            left -= 1;
+            // What lies between one and the next is read too; behind the last, the file may end.
+            let length = if left > 0 { bytes.next_multiple_of(PAGE) } else { *bytes };
+            wanted += length;
+            parts.push(IoSliceMut::new(builder.extend(length)));
+        }
+        let handle = self.handle(file, Access::Pick).ok()?;
+        let read = self.calls.read_parts(&handle, *offset, &mut parts).ok()?;
+        let done = |(id, bytes, mut builder): (_, _, BlockBuilder)| {
+            builder.truncate(bytes);
+            DiskDone { id, result: Ok(builder.freeze()) }
+        };
+        (read == wanted).then(|| builders.into_iter().map(done).collect())
     }
 
     fn changing(&self, act: impl FnOnce() -> Result<(), Failure>) -> Result<Block, String> {
@@ -242,7 +294,8 @@ impl<C: Calls> Files<C> {
 
     fn read_block(&self, file: &FileName, offset: u64, bytes: usize) -> Result<Block, String> {
         let mut builder: BlockBuilder = self.pool.builder(bytes);
-        let read = self.read_into(file, offset, builder.extend(bytes));
+        let access = if bytes >= SCAN_MIN { Access::Scan } else { Access::Pick };
+        let read = self.read_into(file, access, offset, builder.extend(bytes));
         match read {
             Ok(read) if read == bytes => Ok(builder.freeze()),
             Ok(read) => Err(format!("read {file}: only {read} of {bytes} bytes at {offset}")),
@@ -250,8 +303,8 @@ impl<C: Calls> Files<C> {
         }
     }
 
-    fn read_into(&self, file: &FileName, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let handle = self.handle(file, Access::Read)?;
+    fn read_into(&self, file: &FileName, access: Access, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let handle = self.handle(file, access)?;
         let mut filled = 0;
         while filled < into.len() {
             match self.calls.read(&handle, offset + filled as u64, &mut into[filled..])? {
@@ -263,7 +316,7 @@ impl<C: Calls> Files<C> {
     }
 
     fn handle(&self, file: &FileName, access: Access) -> io::Result<Arc<OpenFile>> {
-        let key = (file.clone(), access != Access::Read);
+        let key = (file.clone(), Use::of(access));
         if let Some(handle) = self.lock().get(&key) {
             return Ok(handle.clone());
         }
@@ -278,8 +331,9 @@ impl<C: Calls> Files<C> {
 
     fn forget(&self, file: &FileName) {
         let mut handles = self.lock();
-        handles.remove(&(file.clone(), false));
-        handles.remove(&(file.clone(), true));
+        for handle in [Use::Scan, Use::Pick, Use::Change] {
+            handles.remove(&(file.clone(), handle));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Handles> {
@@ -296,7 +350,7 @@ impl<C: Calls> Disk for Files<C> {
         found.sort();
         // After a kill the kernel may show bytes that no disk has yet: what is believed from here on must be durable.
         for (file, _) in &found {
-            self.handle(&FileName::from(file.as_str()), Access::Read)
+            self.handle(&FileName::from(file.as_str()), Access::Scan)
                 .and_then(|handle| self.calls.sync(&handle))
                 .map_err(|error| told("sync", file, &error))?;
         }
@@ -304,7 +358,8 @@ impl<C: Calls> Disk for Files<C> {
     }
 
     fn read(&self, file: &str, offset: u64, into: &mut [u8]) -> Result<usize, String> {
-        self.read_into(&FileName::from(file), offset, into).map_err(|error| told("read", file, &error))
+        let read = self.read_into(&FileName::from(file), Access::Scan, offset, into);
+        read.map_err(|error| told("read", file, &error))
     }
 }
 

@@ -1,12 +1,14 @@
-//! A thread that does disk operations in the order they were given and reports each through the mailbox.
+//! A thread that does disk operations in the order they were given and reports each through the mailbox; or several
+//! threads, for operations that need no order.
 //!
 //! Which operations go to which of a shard's lanes is the adapter's business. Waiting writes that lie one behind the
-//! other become one write and one sync.
+//! other become one write and one sync, and such reads become one read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use base::PAGE;
 use commitlog::disk::DiskOp;
 
 use super::calls::Calls;
@@ -14,8 +16,10 @@ use super::files::Files;
 use crate::mailbox::{Letter, Mailbox};
 use crate::supervise::{Notices, spawn};
 
-/// Writes taken together at most.
+/// Writes taken together at most, or reads.
 const RUN_MAX: usize = 64;
+/// Bytes of reads taken together at most.
+const READ_RUN_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -36,25 +40,27 @@ impl Queue {
     }
 }
 
-/// The near end of the thread. Dropping it ends the thread after the operations it has taken.
+/// The near end of the threads. Dropping it ends them after the operations that were given.
 #[derive(Debug)]
 pub struct Lane {
     queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Lane {
-    /// Starts the thread.
+    /// Starts a thread of each name.
     pub fn start<C: Calls>(
-        name: &str,
-        files: Arc<Files<C>>,
-        mailbox: Arc<Mailbox>,
+        names: &[String],
+        files: &Arc<Files<C>>,
+        mailbox: &Arc<Mailbox>,
         notices: &Notices,
     ) -> Result<Lane, String> {
-        let queue = Arc::new(Queue::default());
-        let far = queue.clone();
-        let thread = spawn(name, notices, move || run(&far, &files, &mailbox))?;
-        Ok(Lane { queue, thread: Some(thread) })
+        let mut lane = Lane { queue: Arc::new(Queue::default()), threads: Vec::with_capacity(names.len()) };
+        for name in names {
+            let (far, files, mailbox) = (lane.queue.clone(), files.clone(), mailbox.clone());
+            lane.threads.push(spawn(name, notices, move || run(&far, &files, &mailbox))?);
+        }
+        Ok(lane)
     }
 
     /// Adds an operation.
@@ -67,8 +73,8 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
-        self.queue.filled.notify_one();
-        if let Some(thread) = self.thread.take() {
+        self.queue.filled.notify_all();
+        for thread in self.threads.drain(..) {
             // A panic over there has already been reported by the supervisor.
             let _ = thread.join();
         }
@@ -79,13 +85,14 @@ fn run<C: Calls>(queue: &Queue, files: &Files<C>, mailbox: &Mailbox) {
     while let Some(work) = next(queue) {
         let done = match &work[..] {
             [single] => vec![files.perform(single)],
-            run => files.write_run(run),
+            reads @ [DiskOp::Read { .. }, ..] => files.read_run(reads),
+            writes => files.write_run(writes),
         };
         mailbox.push_all(done.into_iter().map(Letter::Disk));
     }
 }
 
-/// The next operation, with the writes directly behind it that continue it.
+/// The next operation, with the writes or reads directly behind it that continue it.
 fn next(queue: &Queue) -> Option<Vec<DiskOp>> {
     let mut waiting = queue.lock();
     while waiting.ops.is_empty() {
@@ -95,22 +102,34 @@ fn next(queue: &Queue) -> Option<Vec<DiskOp>> {
         waiting = queue.filled.wait(waiting).unwrap_or_else(|poisoned| poisoned.into_inner());
     }
     let mut run = Vec::from_iter(waiting.ops.pop_front());
+    let mut bytes = run.first().map_or(0, bytes_read);
     while run.len() < RUN_MAX
         && let (Some(last), Some(following)) = (run.last(), waiting.ops.front())
         && continues(last, following)
+        && bytes + bytes_read(following) <= READ_RUN_BYTES
     {
+        bytes += bytes_read(following);
         run.extend(waiting.ops.pop_front());
     }
     Some(run)
 }
 
-/// Whether `following` writes where `last` ends.
+fn bytes_read(op: &DiskOp) -> usize {
+    if let DiskOp::Read { bytes, .. } = op { *bytes } else { 0 }
+}
+
+/// Whether `following` writes where `last` ends, or reads from the next page on.
 fn continues(last: &DiskOp, following: &DiskOp) -> bool {
     match (last, following) {
         (
             DiskOp::Write { file, offset, blocks, .. },
             DiskOp::Write { file: file_2, offset: offset_2, .. },
         ) => file == file_2 && offset + padded_bytes(blocks) == *offset_2,
+        (DiskOp::Read { file, offset, bytes, .. }, DiskOp::Read { file: file_2, offset: offset_2, .. }) => {
+            let end =
+                offset.checked_add(*bytes as u64).and_then(|end| end.checked_next_multiple_of(PAGE as u64));
+            file == file_2 && offset.is_multiple_of(PAGE as u64) && end == Some(*offset_2)
+        }
         _ => false,
     }
 }

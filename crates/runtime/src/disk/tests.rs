@@ -1,6 +1,6 @@
 //! The disk adapter on real files: order of completions, what is durable when, and what a failure leaves.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -42,6 +42,11 @@ impl Calls for Watched {
         let first = &parts[0];
         let some = (first.len() / 2).next_multiple_of(PAGE).min(first.len());
         System.write(file, offset, &[IoSlice::new(&first[..some])])
+    }
+
+    fn read_parts(&self, file: &OpenFile, offset: u64, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.note(&format!("read {} parts of", parts.len()), &file.path);
+        System.read_parts(file, offset, parts)
     }
 
     fn sync(&self, file: &OpenFile) -> io::Result<()> {
@@ -337,4 +342,50 @@ fn writes_behind_each_other_become_one() {
     assert_eq!(done.iter().map(|done| done.id.0).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(calls.asked().iter().filter(|asked| *asked == "sync log").count(), 1);
     assert_eq!(bytes_of(files.perform(&read(4, "log", PAGE as u64 - 1, 2))), [1, 2]);
+}
+
+#[test]
+fn reads_behind_each_other_become_one_and_each_gets_its_bytes() {
+    let scratch = Scratch::new();
+    let calls = Arc::new(Watched::default());
+    let files = Files::new(&scratch.path, calls.clone(), Pool::default());
+    let content: Vec<u8> = (0..3 * PAGE + 10).map(|at| (at / 100) as u8).collect();
+    std::fs::write(scratch.path.join("run"), &content).expect("written");
+    calls.asked();
+    // Between the first and the second lies what nobody wants; the last one ends with the file.
+    let run = [
+        read(1, "run", 0, PAGE - 7),
+        read(2, "run", PAGE as u64, 2 * PAGE),
+        read(3, "run", 3 * PAGE as u64, 10),
+    ];
+    let done = files.read_run(&run);
+    assert_eq!(calls.asked(), ["read 3 parts of run"]);
+    let places = [(1, 0..PAGE - 7), (2, PAGE..3 * PAGE), (3, 3 * PAGE..3 * PAGE + 10)];
+    for (done, (id, place)) in done.into_iter().zip(places) {
+        assert_eq!(done.id, OpId(id));
+        assert!(bytes_of(done) == content[place], "read {id}");
+    }
+    // One that cannot be read keeps nothing from the others.
+    let run = [read(4, "run", 2 * PAGE as u64, PAGE), read(5, "run", 3 * PAGE as u64, 11)];
+    let [fourth, fifth] = files.read_run(&run).try_into().expect("two");
+    assert_eq!(bytes_of(fourth), content[2 * PAGE..3 * PAGE]);
+    let short = fifth.result.expect_err("beyond the end of the file");
+    assert!(short.contains("only 10 of 11"), "{short}");
+}
+
+#[test]
+fn many_reads_are_each_done_once_whichever_thread_does_them() {
+    let mut bench = Bench::new();
+    for file in 0..40 {
+        bench.adapter.submit(prepare(file, &format!("file-{file}"), 64 << 10));
+    }
+    bench.until(40);
+    bench.done.clear();
+    for file in 0..40 {
+        bench.adapter.submit(read(100 + file, &format!("file-{file}"), 0, 64 << 10));
+    }
+    let mut order = bench.until(40);
+    order.sort_unstable();
+    assert_eq!(order, (100..140).collect::<Vec<_>>());
+    assert!(bench.done.iter().all(|done| done.result.as_ref().is_ok_and(|block| block.len() == 64 << 10)));
 }
