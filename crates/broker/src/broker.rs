@@ -261,7 +261,7 @@ impl Broker {
                 LogEvent::Failed(reason) => self.fail(reason),
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group, index, &entry),
                 LogEvent::Adopting { group, index, noted } => self.adopting(group, index, &noted),
-                LogEvent::Dropped { .. } => self.wake_readers(),
+                LogEvent::Dropped { .. } | LogEvent::Left { .. } => self.wake_readers(),
                 LogEvent::LoadedPiece { group, log, index, at, piece } => {
                     self.loaded_piece(group, (log, index, at), piece);
                 }

@@ -1,7 +1,7 @@
 //! What the log asks of a disk, as values. The runtime does it to real files, the simulator to imagined ones.
 //!
 //! Names are relative to the data directory and use `/`. Operations of one file are carried out in the order in
-//! which they were asked for; those of different files in any order.
+//! which they were asked for, but reads overtake each other; those of different files in any order.
 
 use std::sync::Arc;
 

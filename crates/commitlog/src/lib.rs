@@ -10,6 +10,7 @@
 //! [`LogEvent::Durable`]. One flush is under way at most, so a flush on disk proves that the one before was synced:
 //! what recovery finds broken at the very end was never durable, what it finds broken elsewhere is damage.
 
+mod budget;
 mod cache;
 mod checkpoint;
 mod checkpointing;
@@ -43,5 +44,5 @@ pub use evacuation::{NotedPiece, PiecePlan, evacuation_bytes_max};
 pub use group::HardState;
 pub use log::{CommitLog, Config, FlushId, LogEvent, Stats};
 pub use pieces::{Location, Piece, PieceLookup};
-pub use reading::Lookup;
+pub use reading::{Lookup, Prefetch};
 pub use recover::{Checkpoint, RecoveredGroup};

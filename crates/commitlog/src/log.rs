@@ -30,7 +30,7 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Bytes of memory for recent entries.
     pub cache_bytes_max: usize,
-    /// Bytes of reads under way; one read is always allowed.
+    /// Bytes of reads under way for readers and ahead of them; one read is always allowed.
     pub read_bytes_max: usize,
     /// Bytes of one flush; one entry is always allowed.
     pub flush_bytes_max: usize,
@@ -114,6 +114,14 @@ pub enum LogEvent {
         /// ring, which is damage too for whoever needs it.
         piece: Result<Piece, String>,
     },
+    /// An entry asked for with [`CommitLog::read`] was cut, forgotten or moved into a run while it waited to be read:
+    /// whoever needs it looks again.
+    Left {
+        /// Its group.
+        group: GroupId,
+        /// Its index.
+        index: Index,
+    },
     /// A piece that was asked for was dropped while it was read: nobody needs it any more.
     Dropped {
         /// Its group.
@@ -184,7 +192,7 @@ pub(crate) enum UnderWay {
     Prepare(u32),
     Put(GroupId),
     Delete(Option<GroupId>),
-    Read { group: GroupId, index: Index, at: At, start: u32 },
+    Read { group: GroupId, index: Index, at: At, start: u32, is_ahead: bool },
     Block(Reading),
     Window { batch: u64, from: u32, window: Vec<Place> },
     PutRun { batch: u64 },
@@ -265,7 +273,7 @@ impl CommitLog {
             checkpoints_waiting: 0,
             cache: Cache::new(config.cache_bytes_max),
             blocks: Cache::new(config.cache_bytes_max / 4),
-            reads: Reads::default(),
+            reads: Reads::new(config.read_bytes_max),
             runs: found.runs,
             naming: None,
             evacuation: Evacuation::default(),
@@ -353,8 +361,8 @@ impl CommitLog {
     pub fn completed(&mut self, done: DiskDone) {
         let Some(what) = self.operations.under_way.remove(&done.id) else { return };
         match (what, done.result) {
-            (UnderWay::Read { group, index, at, start }, result) => {
-                self.read_completed(group, index, at, start, result);
+            (UnderWay::Read { group, index, at, start, is_ahead }, result) => {
+                self.read_completed((group, index), at, (start, is_ahead), result);
             }
             (UnderWay::Block(reading), result) => self.block_read(reading, result),
             (UnderWay::Window { batch, from, window }, result) => {

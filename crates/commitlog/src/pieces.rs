@@ -1,15 +1,17 @@
 //! Reading what has left the ring: from a piece's identity to the block of a run that has it.
 //!
 //! Blocks are read whole, checked, and kept in memory within a quarter of the budget of recent entries; those behind
-//! the one asked for are read ahead.
+//! the one asked for are read ahead, and others where their reader says that it will want them.
 
 use std::collections::BTreeMap;
 
 use base::{Block, Bug, PAGE, crc32c, planted};
 use model::{GroupId, Index, QueueId};
 
+use crate::budget::Asked;
 use crate::disk::{DiskOp, FileName};
 use crate::log::{CommitLog, LogEvent, UnderWay};
+use crate::reading::Prefetch;
 use crate::run::{self, BlockRow, Identity};
 use crate::runs::Run;
 
@@ -42,9 +44,6 @@ pub enum PieceLookup {
     Ready(Piece),
     /// A [`crate::LogEvent::LoadedPiece`] brings it.
     Pending,
-    /// Too much is being read already: ask again after the next [`crate::LogEvent::LoadedPiece`] or
-    /// [`crate::LogEvent::Loaded`].
-    OverBudget,
     /// No run has it: it was not needed when its entry left the ring, or trimmed since.
     Gone,
 }
@@ -156,10 +155,22 @@ impl CommitLog {
         at: u32,
         ordinal: u32,
     ) -> PieceLookup {
-        self.look_up(Wanted { group, log, index, at, ordinal }, &[log, SHARED], true)
+        self.look_up(Wanted { group, log, index, at, ordinal }, &[log, SHARED])
     }
 
-    fn look_up(&mut self, wanted: Wanted, logs: &[QueueId], within_budget: bool) -> PieceLookup {
+    /// Reads the block that has that log's piece of the entry into memory, if it is that log's alone, where that is
+    /// possible at once; no event tells.
+    pub fn prefetch_piece(&mut self, group: GroupId, log: QueueId, index: Index, at: u32) -> Prefetch {
+        let wanted = Wanted { group, log, index, at, ordinal: 0 };
+        let is_there = self.groups.get(&group).is_some_and(|group| group.removed == 0);
+        let found = if is_there { self.block_at(&wanted, log) } else { None };
+        let Some(reading) = found.map(|(run, block)| Reading::new(run, block)) else {
+            return Prefetch::Known;
+        };
+        self.read_block_ahead(reading)
+    }
+
+    fn look_up(&mut self, wanted: Wanted, logs: &[QueueId]) -> PieceLookup {
         if self.groups.get(&wanted.group).is_none_or(|group| group.removed != 0) {
             return PieceLookup::Gone;
         }
@@ -177,11 +188,13 @@ impl CommitLog {
                 }
                 return PieceLookup::Pending;
             }
-            if within_budget && !self.has_room(&reading) {
-                return PieceLookup::OverBudget;
+            self.reads.blocks.insert(reading.key(), vec![wanted]);
+            if self.reads.budget.takes(reading.range().1) {
+                self.read_block(reading);
+                self.read_ahead(ahead);
+            } else {
+                self.reads.budget.line.push_back(Asked::Block(reading));
             }
-            self.read_block(reading, vec![wanted]);
-            self.read_ahead(ahead);
             return PieceLookup::Pending;
         }
         PieceLookup::Gone
@@ -189,20 +202,15 @@ impl CommitLog {
 
     /// The block that has the piece if that log's pieces have it, and those behind it.
     fn block_of(&self, wanted: &Wanted, log: QueueId) -> Option<(Reading, Vec<Reading>)> {
-        let run = self.runs.groups.get(&wanted.group)?.run_of(wanted.index)?;
-        let block = run.block_of(log, wanted.index, wanted.at, wanted.ordinal)?;
+        let (run, block) = self.block_at(wanted, log)?;
         let behind = (block + 1..run.blocks.len()).take(READ_AHEAD);
         let behind = behind.filter(|block| run.blocks[*block].log == log && run.blocks[*block].length > 0);
         Some((Reading::new(run, block), behind.map(|block| Reading::new(run, block)).collect()))
     }
 
-    fn has_room(&self, reading: &Reading) -> bool {
-        let bytes = self.reads.bytes;
-        bytes == 0 || bytes + reading.range().1 <= self.config.read_bytes_max
-    }
-
-    fn bytes_of(&mut self, reading: &Reading) -> &mut usize {
-        if reading.is_ahead { &mut self.reads.ahead_bytes } else { &mut self.reads.bytes }
+    fn block_at(&self, wanted: &Wanted, log: QueueId) -> Option<(&Run, usize)> {
+        let run = self.runs.groups.get(&wanted.group)?.run_of(wanted.index)?;
+        Some((run, run.block_of(log, wanted.index, wanted.at, wanted.ordinal)?))
     }
 
     fn read_ahead(&mut self, ahead: Vec<Reading>) {
@@ -211,22 +219,48 @@ impl CommitLog {
             return;
         }
         for reading in ahead {
-            let key = reading.key();
-            let known = self.blocks.get(key).is_some() || self.reads.blocks.contains_key(&key);
-            let bytes = self.reads.ahead_bytes + reading.range().1;
-            if !known && bytes <= self.config.read_bytes_max {
-                self.read_block(Reading { is_ahead: true, ..reading }, Vec::new());
-            }
+            self.read_block_ahead(reading);
         }
     }
 
-    fn read_block(&mut self, reading: Reading, waiting: Vec<Wanted>) {
+    fn read_block_ahead(&mut self, reading: Reading) -> Prefetch {
+        let (key, (_, bytes)) = (reading.key(), reading.range());
+        if self.blocks.get(key).is_some() || self.reads.blocks.contains_key(&key) {
+            return Prefetch::Known;
+        }
+        if !self.reads.budget.takes_ahead(bytes, self.blocks.bytes_max() / 2) {
+            return Prefetch::NoRoom;
+        }
+        self.reads.blocks.insert(key, Vec::new());
+        self.read_block(Reading { is_ahead: true, ..reading });
+        Prefetch::Begun(bytes)
+    }
+
+    fn read_block(&mut self, reading: Reading) {
         let (start, bytes) = reading.range();
-        *self.bytes_of(&reading) += bytes;
+        self.reads.budget.begin(bytes, reading.is_ahead);
         self.stats.reads += 1;
-        self.reads.blocks.insert(reading.key(), waiting);
         let (file, offset) = (reading.file.clone(), u64::from(start));
         self.operations.ask(UnderWay::Block(reading), |id| DiskOp::Read { id, file, offset, bytes });
+    }
+
+    /// False while there is no room for it.
+    pub(crate) fn admit_block(&mut self, reading: Reading) -> bool {
+        if !self.has_block(&reading) {
+            for wanted in self.reads.blocks.remove(&reading.key()).unwrap_or_default() {
+                self.dropped(wanted);
+            }
+            return true;
+        }
+        let has_room = self.reads.budget.has_room(reading.range().1);
+        if has_room {
+            self.read_block(reading);
+        }
+        has_room
+    }
+
+    fn dropped(&mut self, Wanted { group, log, index, at, .. }: Wanted) {
+        self.events.push_back(LogEvent::Dropped { group, log, index, at });
     }
 
     /// Whether a run still has the block.
@@ -239,7 +273,7 @@ impl CommitLog {
     }
 
     pub(crate) fn block_read(&mut self, reading: Reading, result: Result<Block, String>) {
-        *self.bytes_of(&reading) -= reading.range().1;
+        self.reads.budget.end(reading.range().1, reading.is_ahead);
         let waiting = self.reads.blocks.remove(&reading.key()).unwrap_or_default();
         let (file, offset) = (&reading.file, reading.row.offset);
         let damaged = || format!("damaged: the block in {file} at byte {offset} does not match its checksum");
@@ -252,8 +286,7 @@ impl CommitLog {
         let is_dropped = block.is_err() && !self.has_block(&reading);
         for wanted in waiting {
             if is_dropped {
-                let Wanted { group, log, index, at, .. } = wanted;
-                self.events.push_back(LogEvent::Dropped { group, log, index, at });
+                self.dropped(wanted);
                 continue;
             }
             let found = block.as_ref().map_err(String::clone);
@@ -262,10 +295,10 @@ impl CommitLog {
                 // Other logs may share it: that is another block. This one is not looked into again: it may have left
                 // memory already, and would be read for ever. And it may be a hole: nothing of it was needed, its
                 // pages were given back, and the index of a restart has it again. What is in neither is damaged.
-                other => match self.look_up(wanted, shared_after(reading.row.log), false) {
+                other => match self.look_up(wanted, shared_after(reading.row.log)) {
                     PieceLookup::Ready(piece) => Ok(piece),
                     PieceLookup::Pending => continue,
-                    PieceLookup::OverBudget | PieceLookup::Gone => Err(other
+                    PieceLookup::Gone => Err(other
                         .err()
                         .unwrap_or_else(|| format!("no run has that piece of entry {}", wanted.index))),
                 },
@@ -273,5 +306,6 @@ impl CommitLog {
             let Wanted { group, log, index, at, .. } = wanted;
             self.events.push_back(LogEvent::LoadedPiece { group, log, index, at, piece });
         }
+        self.admit();
     }
 }

@@ -33,11 +33,16 @@ impl Broker {
         let delivery = &mut hosted.delivery;
         let Some(state) = group.machine.queue(queue) else { return false };
         let mut handed = std::mem::take(&mut group.handed);
-        let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
-        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, Ahead::Entries);
+        let (id, log, loaded, commit_log) = (group.id, &group.log, &mut group.loaded, &mut self.log);
+        let (reader, ahead) = ((queue, 0), Ahead::Entries((queue, 0)));
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, ahead);
         let filled = delivery.fill(state, FILL_BYTES, &mut source, &mut handed);
-        if delivery.waiting_for().is_some() {
+        let is_reading = delivery.waiting_for().is_some();
+        if is_reading {
             group.reading.insert(queue);
+        }
+        if !is_reading || !handed.is_empty() {
+            group.loaded.served(reader);
         }
         let wanted = delivery.wants_hand_out();
         let any = !handed.is_empty();

@@ -48,20 +48,39 @@ impl HostedQueue {
 }
 
 /// Entries and pieces that were read from disk, within a bound.
+///
+/// A message in parts needs all of them at once. Where several such messages do not fit together, one has the *turn*:
+/// what it needs stays when the rest is put out, or each would put out the others' parts for ever.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     entries: Map<Index, Block>,
     /// By who asked for them, and how.
     pieces: BTreeMap<PieceKey, Fetched>,
     bytes: usize,
+    turn: Option<Turn>,
+    /// Something was put out that somebody may wait for: who asks next has the turn.
+    is_tight: bool,
 }
+
+/// Whose message in parts is read to its end first.
+#[derive(Debug)]
+struct Turn {
+    reader: Reader,
+    entries: BTreeSet<Index>,
+    pieces: BTreeSet<PieceKey>,
+    /// Whether it has asked since something was last put out: who does not is gone.
+    has_asked: bool,
+}
+
+/// Who reads a message in parts: a queue, or whoever wants the row at that offset of a log.
+pub(crate) type Reader = (QueueId, u64);
 
 /// Queue or log, entry, place in it, row of the batch.
 type PieceKey = (QueueId, Index, u32, u32);
 
 impl Loaded {
     fn new(seed: u64) -> Loaded {
-        Loaded { entries: map(seed), pieces: BTreeMap::new(), bytes: 0 }
+        Loaded { entries: map(seed), pieces: BTreeMap::new(), bytes: 0, turn: None, is_tight: false }
     }
 
     pub(crate) fn insert(&mut self, index: Index, block: Block) {
@@ -86,14 +105,45 @@ impl Loaded {
         self.pieces.get(&piece_key(log, wanted))
     }
 
-    /// Forgets everything when nobody waits any more, or when it is more than `most` bytes.
-    pub(crate) fn tidy(&mut self, somebody_waits: bool, most: usize) {
-        let is_empty = self.entries.is_empty() && self.pieces.is_empty();
-        if !is_empty && (!somebody_waits || self.bytes > most) {
-            self.entries.clear();
-            self.pieces.clear();
-            self.bytes = 0;
+    /// The reader of a message in parts asks for one of them.
+    pub(crate) fn asks(&mut self, reader: Reader, log: QueueId, wanted: Wanted) {
+        if self.turn.is_none() && self.is_tight {
+            self.is_tight = false;
+            let (entries, pieces) = (BTreeSet::new(), BTreeSet::new());
+            self.turn = Some(Turn { reader, entries, pieces, has_asked: true });
         }
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.reader == reader) {
+            turn.entries.insert(wanted.index);
+            turn.pieces.insert(piece_key(log, wanted));
+            turn.has_asked = true;
+        }
+    }
+
+    /// The reader has what it needed, or some of it that it does not need again.
+    pub(crate) fn served(&mut self, reader: Reader) {
+        if self.turn.take_if(|turn| turn.reader == reader).is_some() {
+            // Others may have been put out for it.
+            self.is_tight = true;
+        }
+    }
+
+    /// Forgets everything when nobody waits any more, and all but what the one whose turn it is needs when it is more
+    /// than `most` bytes.
+    pub(crate) fn tidy(&mut self, somebody_waits: bool, most: usize) {
+        if !somebody_waits {
+            (self.turn, self.is_tight) = (None, false);
+        }
+        let is_empty = self.entries.is_empty() && self.pieces.is_empty();
+        if is_empty || (somebody_waits && self.bytes <= most) {
+            return;
+        }
+        self.turn.take_if(|turn| !std::mem::take(&mut turn.has_asked));
+        self.is_tight = somebody_waits && self.turn.is_none();
+        let keeps = self.turn.as_ref();
+        self.entries.retain(|index, _| keeps.is_some_and(|turn| turn.entries.contains(index)));
+        self.pieces.retain(|key, _| keeps.is_some_and(|turn| turn.pieces.contains(key)));
+        let pieces = self.pieces.values().map(|piece| piece.block.capacity());
+        self.bytes = self.entries.values().map(Block::capacity).chain(pieces).sum();
     }
 }
 
@@ -225,5 +275,48 @@ mod tests {
         assert!(loaded.find_piece(QueueId(1), Wanted { ordinal: 3, ..wanted }).is_none());
         loaded.tidy(false, size);
         assert!(loaded.find_piece(QueueId(1), wanted).is_none());
+    }
+
+    #[test]
+    fn of_two_that_do_not_fit_together_the_one_whose_turn_it_is_keeps_what_it_needs() {
+        let pool = Pool::default();
+        let mut loaded = Loaded::new(0);
+        let block = pool.block(&[1]);
+        let most = 2 * block.capacity();
+        let (one, other) = ((QueueId(1), 0), (QueueId(2), 0));
+        let wanted = |index| Wanted { index: Index(index), at: 0, ordinal: 0 };
+        for index in 1..=3 {
+            loaded.insert(Index(index), block.clone());
+        }
+        loaded.tidy(true, most);
+        assert!(loaded.find(Index(1)).is_none(), "nobody has the turn yet");
+        for (reader, index) in [(one, 1), (other, 2), (one, 3)] {
+            loaded.asks(reader, reader.0, wanted(index));
+            loaded.insert(Index(index), block.clone());
+        }
+        loaded.tidy(true, most);
+        let held = [1, 2, 3].map(|index| loaded.find(Index(index)).is_some());
+        assert_eq!(held, [true, false, true]);
+        loaded.served(other);
+        loaded.served(one);
+        loaded.asks(other, other.0, wanted(2));
+        for index in [2, 4] {
+            loaded.insert(Index(index), block.clone());
+        }
+        loaded.tidy(true, most);
+        assert_eq!(
+            [1, 2, 3, 4].map(|index| loaded.find(Index(index)).is_some()),
+            [false, true, false, false]
+        );
+        // Who has not asked since is gone, and the turn is free.
+        for index in [5, 6] {
+            loaded.insert(Index(index), block.clone());
+        }
+        loaded.tidy(true, most);
+        assert!(loaded.find(Index(2)).is_none());
+        loaded.asks(one, one.0, wanted(7));
+        loaded.insert(Index(7), block);
+        loaded.tidy(true, 0);
+        assert!(loaded.find(Index(7)).is_some());
     }
 }

@@ -94,12 +94,16 @@ impl Broker {
             return;
         };
         let delivery = &mut hosted.delivery;
-        let (id, log, loaded, commit_log) = (group.id, &group.log, &group.loaded, &mut self.log);
+        let (id, log, loaded, commit_log) = (group.id, &group.log, &mut group.loaded, &mut self.log);
         let key = ConsumerKey { shard: asked.from, conn: Default::default(), consumer: Default::default() };
         // The door settles what it passes on: what never reaches it is not settled.
         let queue = asked.queue;
-        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, Ahead::Entries);
+        let ahead = Ahead::Entries((queue, 0));
+        let mut source = |wanted: Wanted| find((log, loaded, id), commit_log, queue, wanted, ahead);
         let got = delivery.get(state, (key, lane), false, &mut source);
+        if !matches!(got, Got::Later) {
+            group.loaded.served((queue, 0));
+        }
         match got {
             Got::One(handed, remaining) => {
                 hosted.delivered += handed.items.len() as u64;

@@ -125,7 +125,8 @@ impl Node {
         self.now.mono_us
     }
 
-    fn turn(&mut self) -> bool {
+    /// One turn of every shard that has something to do; false if none has.
+    pub(super) fn turn(&mut self) -> bool {
         let mut moved = false;
         for (shard, broker) in self.brokers.iter_mut().enumerate() {
             while let Some(done) = self.disks[shard].next_done() {

@@ -1,6 +1,6 @@
 //! What is left after the power has failed.
 
-use model::{Arguments, Change, Event, Outcome, QueueDeclaration, Request, Value};
+use model::{Arguments, Change, Event, Limits, Outcome, QueueDeclaration, Request, Value};
 
 use super::node::{LANE, Node, bodies, confirmed, delivered};
 
@@ -127,4 +127,36 @@ fn topic_ids_stay_over_restarts_and_differ_from_those_of_another_start() {
     create(&mut node, "t");
     assert_ne!(id(&node, "t").0 >> 64, before.0 >> 64);
     assert_eq!(id(&node, "t").0 as u64, before.0 as u64, "but for when it began");
+}
+
+#[test]
+fn queues_whose_large_messages_do_not_fit_in_memory_together_are_all_served() {
+    let limits = Limits {
+        message_bytes_max: 64 << 10,
+        entry_bytes_max: 8 << 10,
+        cache_bytes_max: 64 << 10,
+        read_bytes_max: 32 << 10,
+        ..Limits::default()
+    };
+    let mut node = Node::with_limits(1, 1, limits);
+    let client = node.connect(0);
+    let names: Vec<String> = (0..8).map(|number| format!("q{number}")).collect();
+    names.iter().for_each(|name| assert_eq!(node.declare(client, name), (0, 0)));
+    for (token, name) in names.iter().enumerate() {
+        node.publish(client, name, token as u64 + 1, &format!("{name}:{}", "x".repeat(60_000)));
+    }
+    node.run();
+    assert_eq!(confirmed(&node.heard(client)).len(), names.len());
+    node.restart();
+    let client = node.connect(0);
+    for (consumer, name) in names.iter().enumerate() {
+        node.subscribe(client, consumer as u32, name, Some(1));
+    }
+    // Each message is in parts that must be in memory together, and the budget has room for two of them.
+    let turns = (0..5_000).take_while(|_| node.turn()).count();
+    assert!(turns < 5_000, "what one has read is put out for the others, over and over");
+    let mut heard: Vec<String> =
+        bodies(&node.heard(client)).iter().map(|body| body[..2].to_owned()).collect();
+    heard.sort();
+    assert_eq!(heard, names);
 }

@@ -6,4 +6,5 @@ mod pieces;
 #[cfg(planted)]
 mod planted;
 mod random;
+mod reads;
 mod virtual_disk;

@@ -341,6 +341,10 @@ impl Driver {
         if self.log.location(GroupId(group), Index(index)) == Location::Runs {
             return self.read_row(group, index);
         }
+        if self.prng.chance(1, 4) {
+            self.log.prefetch(GroupId(group), Index(index));
+            return;
+        }
         match self.log.read(GroupId(group), Index(index)) {
             Lookup::Ready(block) => {
                 // A released or forgotten entry may linger in memory; a wrong one never.
@@ -352,7 +356,6 @@ impl Driver {
                 assert!(expected.is_some());
                 self.loading.insert((group, index));
             }
-            Lookup::OverBudget => assert!(!self.loading.is_empty() || !self.loading_pieces.is_empty()),
             Lookup::Gone => assert!(expected.is_none(), "group {group} entry {index} is gone"),
         }
     }
@@ -400,6 +403,7 @@ impl Driver {
             match event {
                 LogEvent::Durable(FlushId(flush)) => self.durable(flush),
                 LogEvent::Loaded { group, index, block } => self.loaded(group.0, index.0, block),
+                LogEvent::Left { group, index } => drop(self.loading.remove(&(group.0, index.0))),
                 LogEvent::Checkpointed { group, index } => {
                     assert!(!self.failed, "a checkpoint after a failure");
                     let model = self.groups.get_mut(&group.0).unwrap();

@@ -81,7 +81,7 @@ pub fn fetch(log: &mut CommitLog, disk: &mut VirtualDisk, group: u32, row: &Row)
         match row.ask(log, group) {
             PieceLookup::Ready(piece) => return Ok(piece),
             PieceLookup::Gone => panic!("group {group} {row:?} is gone"),
-            PieceLookup::Pending | PieceLookup::OverBudget => {}
+            PieceLookup::Pending => {}
         }
         disk.under_way.extend(std::iter::from_fn(|| log.poll_op()));
         let reads = |op: &DiskOp| matches!(op, DiskOp::Read { .. }) && !file_of(op).is_empty();

@@ -47,10 +47,12 @@ fn bytes_of(blocks: &[Block]) -> Vec<u8> {
 }
 
 impl VirtualDisk {
-    /// Completes the operation at `place` of those under way, if none of its file is before it.
+    /// Completes the operation at `place` of those under way, if it may overtake all before it.
     pub fn complete(&mut self, place: usize) -> Option<DiskDone> {
         let op = &self.under_way[place];
-        if self.under_way.iter().take(place).any(|before| file_of(before) == file_of(op)) {
+        let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
+        let waits_for = |before: &DiskOp| file_of(before) == file_of(op) && !(is_read(before) && is_read(op));
+        if self.under_way.iter().take(place).any(waits_for) {
             return None;
         }
         let op = self.under_way.remove(place)?;

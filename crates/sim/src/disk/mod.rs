@@ -2,7 +2,8 @@
 //!
 //! In: disk operations of the shards, faults, crashes. Out: completions, and the blocking reads of a start. An
 //! operation takes effect when it completes; a crash before that leaves what [`crash`] makes of it. Operations of one
-//! file are carried out in order, those of different files in any order, as the contract of `commitlog::disk` says.
+//! file are carried out in order but for reads among themselves, those of different files in any order, as the contract
+//! of `commitlog::disk` says.
 
 mod atlas;
 mod crash;
@@ -107,7 +108,10 @@ impl VirtualDisk {
         if self.pace.slow_one_in > 0 && prng.chance(1, self.pace.slow_one_in) {
             takes *= 100;
         }
-        let same_file = self.under_way.iter().filter(|other| file_of(&other.op) == file_of(&op));
+        let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
+        let waits_for =
+            |other: &&UnderWay| file_of(&other.op) == file_of(&op) && !(is_read(&other.op) && is_read(&op));
+        let same_file = self.under_way.iter().filter(waits_for);
         let after = same_file.map(|other| other.due_us + 1).max().unwrap_or(0);
         self.under_way.push(UnderWay { shard, op, due_us: after.max(now_us + takes) });
         digest

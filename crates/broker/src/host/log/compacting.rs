@@ -111,7 +111,9 @@ impl Broker {
         let Some(chunk) = chunk.filter(|chunk| chunk.first < pass.limit) else {
             return self.end_of_phase(pass, start);
         };
-        match self.batch_of(at, pass.log, &chunk) {
+        let found = self.batch_of(at, pass.log, &chunk);
+        self.read_ahead(at, pass.log, (chunk.first, chunk.first), found.is_none());
+        match found {
             None => self.host.logs.compaction.waits_for_disk = true,
             Some(Err(_)) => {
                 // What cannot be opened here is left as it is; its readers will be told.

@@ -1,6 +1,7 @@
 //! The logs hosted here: read by offset, trimmed, kept for as long as their topics say; and the coordinators of
 //! consumer groups.
 
+mod ahead;
 mod compacting;
 mod converting;
 mod coordinating;
@@ -17,6 +18,7 @@ use model::{GroupId, QueueId, ShardId};
 
 use crate::log_parcel::{LogQuestion, ReadRequest};
 use crate::parcel::Ticket;
+use ahead::Ahead;
 use compacting::Compaction;
 use streaming::Followers;
 
@@ -57,6 +59,7 @@ pub(crate) struct Logs {
     /// Questions that wait for the disk.
     asked: Vec<AskedLog>,
     converted: Converted<Block>,
+    ahead: Ahead,
     pub followers: Followers,
     pub compaction: Compaction,
     pub coordinators: BTreeMap<QueueId, Coordinator>,
@@ -79,6 +82,7 @@ impl Logs {
             loading: Vec::new(),
             asked: Vec::new(),
             converted: Converted::new(seed),
+            ahead: Ahead::default(),
             followers: Followers::new(seed),
             compaction: Compaction::new(seed),
             coordinators: BTreeMap::new(),

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use base::{Block, Bug, planted};
+use commitlog::Prefetch;
 use model::batch::Encoding;
 use model::topic::{Fetched, FetchedBatch};
 use model::{Batch, Index, LogRefusal, QueueId, ShardId, batch};
@@ -12,13 +13,12 @@ use queue::ChunkAt;
 use super::Reading;
 use super::converting::{self, Wanted};
 use crate::Broker;
-use crate::host::entries::{Ahead, find};
+use crate::host::entries::{Ahead, find, prefetch};
 use crate::log_parcel::{LogReply, ReadCursor, ReadRequest};
 use crate::parcel::{Content, Ticket};
 
-/// Batches of a log that are asked for with one that is not in memory, and the bytes they may have.
-const AHEAD: usize = 16;
-const AHEAD_BYTES: usize = 2 << 20;
+/// Batches looked at at once for what is to be read ahead.
+const AHEAD: usize = 512;
 
 /// A chunk of a log, apart from the state it was found in.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +188,7 @@ impl Broker {
         }
         let epoch = state.epoch();
         let mut fetched = Fetched { start, end, batches: Vec::new() };
-        let mut taken = 0;
+        let (mut taken, mut missed) = (0, false);
         let mut offset = cursor.offset;
         while let Some(chunk) = self.chunk_from(at, cursor.log, offset) {
             let first = look.bytes + taken == 0;
@@ -206,13 +206,15 @@ impl Broker {
                 // The planted bug passes over what is not in memory.
                 None if planted(Bug::FetchSkipsUnread) => {}
                 None => {
-                    look.loading = true;
+                    missed = true;
                     break;
                 }
             }
             offset = chunk.end;
         }
         look.bytes += taken;
+        look.loading |= missed;
+        self.read_ahead(at, cursor.log, (cursor.offset, offset), missed);
         Ok(fetched)
     }
 
@@ -268,28 +270,38 @@ impl Broker {
         chunk: &Chunk,
     ) -> Option<Result<(Block, Range<usize>), LogRefusal>> {
         let wanted = queue::Wanted { index: chunk.index, at: chunk.at, ordinal: 0 };
-        let Some(found) = find(self.host.groups[at].bytes(), &mut self.log, log, wanted, Ahead::Nothing)
-        else {
-            self.read_ahead(at, log, chunk.end);
-            return None;
-        };
+        let found = find(self.host.groups[at].bytes(), &mut self.log, log, wanted, Ahead::Nothing)?;
         let range = place_in(&found, chunk.at, chunk.bytes);
         Some(range.map(|range| (found.block, range)))
     }
 
-    /// Asks for what comes next in the log, which other logs' batches may lie between.
-    fn read_ahead(&mut self, at: usize, log: QueueId, offset: u64) {
+    /// A reader is at the first of these offsets and has everything below the second, or missed what is there: reads
+    /// what comes next in the log, which other logs' batches may lie between.
+    pub(super) fn read_ahead(&mut self, at: usize, log: QueueId, place: (u64, u64), missed: bool) {
+        let limits = &self.settings.limits;
+        let total = (limits.read_bytes_max / 2).min(limits.cache_bytes_max / 8);
+        let ahead = &mut self.host.logs.ahead;
+        let Some((next, mut room)) = ahead.moved(log, place, missed, (total, self.now.mono_us)) else {
+            return;
+        };
         let group = &self.host.groups[at];
-        let mut room = AHEAD_BYTES;
-        for chunk in
-            group.machine.log(log).into_iter().flat_map(|state| state.chunks_from(offset)).take(AHEAD)
-        {
-            room = room.saturating_sub(chunk.bytes as usize);
+        let Some(state) = group.machine.log(log) else { return };
+        for chunk in state.chunks_from(next).take(AHEAD) {
             if room == 0 || !chunk.parts.is_empty() {
                 break;
             }
-            let wanted = queue::Wanted { index: chunk.index, at: chunk.at, ordinal: 0 };
-            find(group.bytes(), &mut self.log, log, wanted, Ahead::Nothing);
+            let bytes = match prefetch(
+                (&group.log, &group.loaded, group.id),
+                &mut self.log,
+                log,
+                (chunk.index, chunk.at),
+            ) {
+                Prefetch::Known => 0,
+                Prefetch::Begun(bytes) => bytes,
+                Prefetch::NoRoom => break,
+            };
+            room = room.saturating_sub(bytes);
+            ahead.asked((log, place.0), chunk.end(), bytes);
         }
     }
 
@@ -316,17 +328,20 @@ impl Broker {
         log: QueueId,
         chunk: &Chunk,
     ) -> Option<Result<Vec<u8>, LogRefusal>> {
-        let group = &self.host.groups[at];
+        let group = &mut self.host.groups[at];
         let place = group.machine.log(log)?.chunk(chunk.first)?;
+        let reader = (log, chunk.first);
         let mut row = Vec::with_capacity(chunk.bytes);
         for part in place.parts {
             let wanted = queue::Wanted { index: Index(part.index), at: part.at, ordinal: 0 };
-            let found = find(group.bytes(), &mut self.log, log, wanted, Ahead::Entries)?;
+            let bytes = (&group.log, &mut group.loaded, group.id);
+            let found = find(bytes, &mut self.log, log, wanted, Ahead::Entries(reader))?;
             match place_in(&found, part.at, part.len as usize) {
                 Ok(range) => row.extend_from_slice(&found.block.as_slice()[range]),
                 Err(refusal) => return Some(Err(refusal)),
             }
         }
+        group.loaded.served(reader);
         Some(Ok(row))
     }
 

@@ -286,7 +286,9 @@ impl Broker {
             if left <= 0 {
                 return End::More;
             }
-            let found = match self.rows_of(at, follower, &chunk) {
+            let found = self.rows_of(at, follower, &chunk);
+            self.read_ahead(at, follower.log, (chunk.first, chunk.first), found.is_none());
+            let found = match found {
                 None => return End::Loading,
                 Some(Err(refusal)) => return End::Broken(refusal),
                 Some(Ok(found)) => found,

@@ -90,13 +90,14 @@ impl Driver {
             return;
         }
         let row = *self.prng.pick(&rows);
+        if self.prng.chance(1, 4) {
+            self.log.prefetch_piece(GroupId(group), row.asked(), Index(index), row.at);
+            return;
+        }
         match row.ask(&mut self.log, group) {
             PieceLookup::Ready(piece) => self.check_row(group, &row, &piece),
             PieceLookup::Pending => {
                 self.loading_pieces.entry((group, row.asked().0, index, row.at)).or_insert(row);
-            }
-            PieceLookup::OverBudget => {
-                assert!(!self.loading.is_empty() || !self.loading_pieces.is_empty());
             }
             PieceLookup::Gone => panic!("group {group} {row:?} is gone"),
         }
@@ -111,7 +112,6 @@ impl Driver {
             match row.ask(&mut self.log, key.0) {
                 PieceLookup::Ready(piece) => self.check_row(key.0, &row, &piece),
                 PieceLookup::Pending => drop(self.loading_pieces.insert(key, row)),
-                PieceLookup::OverBudget => {}
                 PieceLookup::Gone => panic!("group {} {row:?} was dropped", key.0),
             }
         }
