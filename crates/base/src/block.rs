@@ -3,24 +3,15 @@
 //! A sealed entry is built in one, handed to consensus, written to disk with direct IO, kept in the cache and read
 //! by deliveries: always the same bytes. Fresh large allocations cost a page fault per page, so blocks return to
 //! their pool when the last holder lets go.
-#![allow(unsafe_code)]
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::Put;
+use crate::pages::{Pages, Shelves};
 
 /// Alignment and granularity of blocks and of the log's writes, in bytes.
 pub const PAGE: usize = 4096;
-
-/// Capacities kept on the shelves, in pages, and how many spare blocks of each.
-const CLASSES: [(usize, usize); 7] = [(1, 256), (4, 64), (16, 32), (64, 16), (80, 16), (272, 12), (1040, 2)];
-
-#[repr(C, align(4096))]
-#[derive(Clone)]
-struct Page([u8; PAGE]);
-
-type Shelves = [Vec<Vec<Page>>; CLASSES.len()];
 
 /// Where blocks come from and return to. Clones share the shelves.
 #[derive(Clone, Default)]
@@ -47,22 +38,15 @@ impl Pool {
         builder.freeze()
     }
 
-    fn take(&self, capacity: usize) -> Vec<Page> {
+    fn take(&self, capacity: usize) -> Pages {
         let pages = capacity.div_ceil(PAGE).max(1);
-        let Some(class) = CLASSES.iter().position(|(size, _)| *size >= pages) else {
-            return vec![Page([0; PAGE]); pages];
-        };
-        let spare = self.lock(|shelves| shelves[class].pop());
-        spare.unwrap_or_else(|| vec![Page([0; PAGE]); CLASSES[class].0])
+        self.lock(|shelves| shelves.take(pages))
     }
 
-    fn put_back(&self, pages: Vec<Page>) {
-        let Some(class) = CLASSES.iter().position(|(size, _)| *size == pages.len()) else { return };
-        self.lock(|shelves| {
-            if shelves[class].len() < CLASSES[class].1 {
-                shelves[class].push(pages);
-            }
-        });
+    fn put_back(&self, pages: Pages) {
+        if pages.len() > 0 {
+            self.lock(|shelves| shelves.put_back(pages));
+        }
     }
 
     fn lock<T>(&self, act: impl FnOnce(&mut Shelves) -> T) -> T {
@@ -72,16 +56,15 @@ impl Pool {
 }
 
 /// A block being filled.
-#[derive(Debug)]
 pub struct BlockBuilder {
-    pages: Vec<Page>,
+    pages: Pages,
     len: usize,
     pool: Pool,
 }
 
-impl fmt::Debug for Page {
+impl fmt::Debug for BlockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Page")
+        write!(f, "BlockBuilder({} bytes)", self.len)
     }
 }
 
@@ -100,13 +83,13 @@ impl BlockBuilder {
 
     /// What has been written.
     pub fn as_slice(&self) -> &[u8] {
-        &flat(&self.pages)[..self.len]
+        &self.pages.bytes()[..self.len]
     }
 
     /// What has been written, to patch headers in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.len;
-        &mut flat_mut(&mut self.pages)[..len]
+        &mut self.pages.bytes_mut()[..len]
     }
 
     /// Appends `n` bytes of unspecified content and returns them to be filled.
@@ -115,7 +98,7 @@ impl BlockBuilder {
         self.reserve(n);
         let start = self.len;
         self.len += n;
-        &mut flat_mut(&mut self.pages)[start..start + n]
+        &mut self.pages.bytes_mut()[start..start + n]
     }
 
     /// Forgets everything behind the first `len` bytes.
@@ -135,7 +118,7 @@ impl BlockBuilder {
     fn grow(&mut self, n: usize) {
         let wanted = (self.len + n).max(self.pages.len() * PAGE * 2);
         let mut larger = self.pool.take(wanted);
-        flat_mut(&mut larger)[..self.len].copy_from_slice(self.as_slice());
+        larger.bytes_mut()[..self.len].copy_from_slice(self.as_slice());
         let smaller = std::mem::replace(&mut self.pages, larger);
         self.pool.put_back(smaller);
     }
@@ -144,7 +127,7 @@ impl BlockBuilder {
     pub fn freeze(mut self) -> Block {
         let padded = self.len.next_multiple_of(PAGE);
         let len = self.len;
-        flat_mut(&mut self.pages)[len..padded].fill(0);
+        self.pages.bytes_mut()[len..padded].fill(0);
         let pages = std::mem::take(&mut self.pages);
         Block(Arc::new(Slab { pages, len, pool: self.pool.clone() }))
     }
@@ -168,7 +151,7 @@ impl Put for BlockBuilder {
 pub struct Block(Arc<Slab>);
 
 struct Slab {
-    pages: Vec<Page>,
+    pages: Pages,
     len: usize,
     pool: Pool,
 }
@@ -183,12 +166,12 @@ impl Block {
     /// The bytes.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
-        &flat(&self.0.pages)[..self.0.len]
+        &self.0.pages.bytes()[..self.0.len]
     }
 
     /// The bytes and the zeros up to the next page boundary: what direct IO writes.
     pub fn padded(&self) -> &[u8] {
-        &flat(&self.0.pages)[..self.0.len.next_multiple_of(PAGE)]
+        &self.0.pages.bytes()[..self.0.len.next_multiple_of(PAGE)]
     }
 
     /// Bytes of content.
@@ -223,19 +206,6 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Block({} bytes)", self.0.len)
     }
-}
-
-#[inline]
-fn flat(pages: &[Page]) -> &[u8] {
-    // SAFETY: Page is repr(C) around [u8; PAGE] with size PAGE (align == size), so a slice of pages is as many
-    // initialised contiguous bytes.
-    unsafe { std::slice::from_raw_parts(pages.as_ptr().cast(), pages.len() * PAGE) }
-}
-
-#[inline]
-fn flat_mut(pages: &mut [Page]) -> &mut [u8] {
-    // SAFETY: as in `flat`, and the exclusive borrow is passed on.
-    unsafe { std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() * PAGE) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod bytes_in;
 mod bytes_out;
 mod checksum;
 mod map;
+mod pages;
 pub mod planted;
 mod prng;
 mod send;
