@@ -154,7 +154,7 @@ fn planted() -> Outcome {
     };
     let test = ["test", "--release", "--locked", "--quiet", "-p", "commitlog", "-p", "queue", "planted"];
     let mut tally = command::tests(&mut with_bugs(&test))?;
-    let find = ["run", "--release", "--locked", "--quiet", "-p", "sim", "--", "--planted", "--seeds", "1000"];
+    let find = ["run", "--release", "--locked", "--quiet", "-p", "sim", "--", "--planted", "--seeds", "3000"];
     tally += check(&mut with_bugs(&find))?;
     Ok(tally)
 }

@@ -1,10 +1,12 @@
 //! From one generation to the next: who is waited for, how long, and what ends the waiting.
 
+use base::{Bug, planted};
 use model::LogRefusal;
 use model::membership::Joined;
 
 use crate::Settings;
 use crate::group::{First, Group, Phase, Preparing};
+use crate::member::Member;
 use crate::outbox::Outbox;
 
 impl Group {
@@ -38,6 +40,8 @@ impl Group {
             let first = Some(First { remaining_us, grown: false });
             Preparing { deadline_us: now_us.saturating_add(delay_us), first }
         } else {
+            // The planted bug waits for everybody who was there.
+            let whole_us = if planted(Bug::GatherForEver) { u64::MAX } else { whole_us };
             Preparing { deadline_us: now_us.saturating_add(whole_us), first: None }
         };
         self.wake_by(preparing.deadline_us);
@@ -79,7 +83,7 @@ impl Group {
     /// The next generation is made of those who have joined, and of static members, who keep their place until their
     /// session ends.
     fn complete(&mut self, now_us: u64, out: &mut Outbox) {
-        let missing = |(id, member): (&String, &crate::member::Member)| {
+        let missing = |(id, member): (&String, &Member)| {
             (!member.joining && member.instance.is_none()).then(|| id.clone())
         };
         let missing: Vec<String> = self.members.iter().filter_map(missing).collect();

@@ -107,9 +107,13 @@ impl Decoder<'_> {
         let [epochs, chunks, producers] = counts;
         self.epochs(&mut log, epochs)?;
         let (mut end, mut index) = (0, 0);
-        for _ in 0..chunks {
+        for number in 0..chunks {
             let chunk = self.chunk(&mut log, end, index)?;
             (end, index) = (chunk.end(), chunk.index);
+            // The planted bug loses one on the way.
+            if planted(Bug::ForgetChunkOnCheckpoint) && number == 0 && chunks > 1 {
+                continue;
+            }
             require(chunk.timestamp_max <= timestamp_max)?;
             log.restore(chunk)?;
         }

@@ -5,7 +5,7 @@
 //!
 //! In: the bytes of one batch. Out: what the log needs to know of it, or why it is refused. Never: allocates.
 
-use base::crc32c;
+use base::{Bug, crc32c, planted};
 use model::batch::{self, Encoding, Producer, Summary};
 use model::{LogRefusal, Protocol};
 
@@ -106,7 +106,7 @@ fn check_attributes(header: &Header) -> Result<(), BatchError> {
     if header.attributes & HORIZON != 0 {
         return Err(BatchError::InvalidRecord("a deletion horizon is not for clients to set"));
     }
-    if header.attributes & TRANSACTIONAL != 0 {
+    if header.attributes & TRANSACTIONAL != 0 && !planted(Bug::TakeTransactional) {
         return Err(BatchError::Unsupported("transactions are not supported"));
     }
     Ok(())

@@ -5,7 +5,7 @@
 use base::Prng;
 
 use crate::client::{Channel, Client, DRAINING, Role, Routes, Stagehand};
-use crate::kafka::{Around, Side};
+use crate::kafka::{Acts, Around, Side};
 use crate::ledger::{Ledger, MessageId};
 use crate::node::Node;
 use crate::plan::Plan;
@@ -13,6 +13,12 @@ use crate::tally::Tally;
 
 /// Turns within which a sound node must serve, answer or hand over what it has.
 const PATIENCE: u64 = 60_000;
+/// Bytes of a ring beyond which a run does not evacuate much.
+const RARELY_EVACUATED: u64 = 1 << 20;
+/// Most microseconds that pass at once while a consumer group settles.
+const SETTLING_LEAP_US: u64 = 300_000;
+/// So long a group that has settled stays as it is.
+const SETTLED_US: u64 = 1_000_000;
 
 /// What came of a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Life {
     kafka: Option<Side>,
     tally: Tally,
     numbers: u64,
+    /// Segments that the node has adopted since its start.
+    adopted: u64,
     is_loud: bool,
 }
 
@@ -60,7 +68,20 @@ impl Life {
         ledger.is_lonely(plan.queues - 1);
         let kafka = plan.kafka.as_ref().map(|plan| Side::new(plan, is_loud));
         let (clients, tally) = (Vec::new(), Tally::default());
-        Life { plan, prng, node, ledger, routes, clients, declared: false, kafka, tally, numbers: 0, is_loud }
+        Life {
+            plan,
+            prng,
+            node,
+            ledger,
+            routes,
+            clients,
+            declared: false,
+            kafka,
+            tally,
+            numbers: 0,
+            adopted: 0,
+            is_loud,
+        }
     }
 
     /// Lives it.
@@ -173,6 +194,10 @@ impl Life {
     fn work(&mut self) -> Result<(), Broken> {
         self.hire();
         let turns = 1 + self.prng.below(self.plan.turns);
+        let sound = !self.node.disk.errors.are_coming() && self.node.disk.atlas.is_empty();
+        if sound && self.prng.chance(1, 3) {
+            self.group_settles()?;
+        }
         for _ in 0..turns {
             self.step();
             self.spoil();
@@ -181,9 +206,24 @@ impl Life {
             }
             self.let_act(true);
             self.check()?;
+            if self.is_cut_short() {
+                return Ok(());
+            }
         }
         let sound = !self.node.disk.errors.are_coming() && self.node.disk.atlas.is_empty();
+        if sound && self.prng.chance(1, 2) {
+            self.group_settles()?;
+        }
         if sound && self.prng.chance(1, 3) { self.everything_is_answered() } else { Ok(()) }
+    }
+
+    /// Whether the boot ends right now, as a segment was just adopted: what was named a moment ago must be there.
+    fn is_cut_short(&mut self) -> bool {
+        if self.plan.ring_bytes_max > RARELY_EVACUATED {
+            return false;
+        }
+        let adopted = self.node.counter("log_adopted_segments");
+        std::mem::replace(&mut self.adopted, adopted) < adopted && self.prng.chance(1, 2)
     }
 
     fn hire(&mut self) {
@@ -212,6 +252,11 @@ impl Life {
     }
 
     fn let_act(&mut self, acts: bool) {
+        self.let_clients_act(acts);
+        self.let_kafka_act(if acts { Acts::Anything } else { Acts::Nothing });
+    }
+
+    fn let_clients_act(&mut self, acts: bool) {
         let habits = self.plan.habits;
         for at in 0..self.clients.len() {
             let client = &mut self.clients[at];
@@ -232,6 +277,9 @@ impl Life {
                 client.leave(&mut self.node, &mut self.ledger, &mut self.prng);
             }
         }
+    }
+
+    fn let_kafka_act(&mut self, acts: Acts) {
         let Some(kafka) = &mut self.kafka else { return };
         let is_damaged = !self.node.disk.atlas.is_empty();
         let mut around = Around { node: &mut self.node, prng: &mut self.prng, is_damaged };
@@ -321,10 +369,48 @@ impl Life {
         }
     }
 
+    /// Members of the consumer group stay: the group settles, and a static member that begins anew changes nothing.
+    fn group_settles(&mut self) -> Result<(), Broken> {
+        if !self.kafka.as_ref().is_some_and(Side::has_group) {
+            return Ok(());
+        }
+        if !self.until_settled()? || !self.kafka.as_mut().is_some_and(Side::restart_static) {
+            return Ok(());
+        }
+        self.until_settled().map(drop)
+    }
+
+    /// False where the node has halted.
+    fn until_settled(&mut self) -> Result<bool, Broken> {
+        let bound_us = self.kafka.as_ref().map_or(0, Side::settles_within_us);
+        let began_us = self.node.now.mono_us;
+        let mut settled_us = None;
+        while self.node.now.mono_us < began_us + bound_us {
+            self.node.rest(SETTLING_LEAP_US, &mut self.prng);
+            if self.has_halted()? {
+                return Ok(false);
+            }
+            self.let_clients_act(false);
+            self.let_kafka_act(Acts::Settles);
+            self.check()?;
+            if self.is_cut_short() {
+                return Ok(false);
+            }
+            let now_us = self.node.now.mono_us;
+            let is_settled = !self.node.has_ghosts() && self.kafka.as_ref().is_some_and(Side::has_settled);
+            settled_us = is_settled.then(|| settled_us.unwrap_or(now_us));
+            if settled_us.is_some_and(|since| now_us - since > SETTLED_US) {
+                return Ok(true);
+            }
+        }
+        let (invariant, what) = self.kafka.as_ref().map(Side::unsettled).unwrap_or_default();
+        self.fail(invariant, what).map(|()| false)
+    }
+
     /// Nobody wants anything new: everything asked for is answered within a bound.
     fn everything_is_answered(&mut self) -> Result<(), Broken> {
         for _ in 0..PATIENCE {
-            if self.is_quiet() {
+            if self.is_quiet() || self.is_cut_short() {
                 return Ok(());
             }
             self.step();
@@ -380,6 +466,7 @@ impl Life {
         self.tally.adopted_segments += self.node.counter("log_adopted_segments");
         self.tally.punched_bytes += self.node.counter("log_punched_bytes");
         self.node.crash(&mut self.prng);
+        self.adopted = 0;
         self.clients.iter_mut().for_each(|client| client.lost(&mut self.ledger));
         self.clients.clear();
         self.kafka.iter_mut().for_each(Side::crashed);
@@ -528,6 +615,17 @@ impl Life {
             kafka_acked: kafka.acked,
             kafka_resent: kafka.resent,
             kafka_read: kafka.read,
+            kafka_packed: kafka.packed,
+            kafka_stamped: kafka.stamped,
+            kafka_topics_deleted: kafka.topics_deleted,
+            kafka_recreated: kafka.recreated,
+            kafka_recreated_read: kafka.recreated_read,
+            kafka_deleted_ids: kafka.deleted_ids,
+            kafka_grown: kafka.grown,
+            kafka_incremental: kafka.incremental,
+            kafka_untold: kafka.untold,
+            streams_confirmed: kafka.confirmed,
+            streams_read: kafka.streamed,
             kafka_looked_up: kafka.looked_up,
             kafka_deleted: kafka.deleted,
             kafka_outlived: kafka.outlived,
@@ -535,12 +633,17 @@ impl Life {
             kafka_marks_gone: kafka.marks_gone,
             kafka_out_of_range: kafka.out_of_range,
             kafka_probes: kafka.probes,
+            kafka_transactions_refused: kafka.transactions_refused,
             kafka_put_off: kafka.put_off,
             kafka_commits: kafka.commits,
             kafka_commits_refused: kafka.commits_refused,
             kafka_offsets_fetched: kafka.offsets_fetched,
             kafka_generations: kafka.generations,
             kafka_assigned: kafka.assigned,
+            kafka_vanished: kafka.vanished,
+            kafka_settled_groups: kafka.settled_groups,
+            kafka_statics_kept: kafka.statics_kept,
+            kafka_fenced: kafka.fenced,
             ..self.tally
         };
         Outcome { broken: self.ledger.broken, trace: self.node.trace, tally }

@@ -207,15 +207,37 @@ impl Node {
 
     /// Time passes, and every shard has a turn.
     pub fn step(&mut self, prng: &mut Prng) {
+        let most_us = self.leap_us(prng);
+        self.pass(most_us, prng);
+    }
+
+    fn pass(&mut self, most_us: u64, prng: &mut Prng) {
         let before = self.now.mono_us;
         let next = self.next_due_us().unwrap_or(before);
         let pass = 1 + prng.below(60);
         self.now.mono_us = match prng.chance(1, 2) {
             true => before + pass,
-            false => next.clamp(before + pass, before + self.leap_us(prng)),
+            false => next.clamp(before + pass, before + most_us),
         };
         self.now.wall_ms += (self.now.mono_us - before) / 1000;
         self.turn(prng);
+    }
+
+    /// Much time passes, unless something is due or on its way, and every shard has a turn.
+    pub fn rest(&mut self, most_us: u64, prng: &mut Prng) {
+        if self.sockets.values().any(|socket| !socket.arriving.is_empty() || socket.unsent > 0) {
+            return self.pass(LEAP_US, prng);
+        }
+        let before = self.now.mono_us;
+        let next = self.next_due_us().unwrap_or(u64::MAX);
+        self.now.mono_us = next.clamp(before + 1 + prng.below(60), before + most_us);
+        self.now.wall_ms += (self.now.mono_us - before) / 1000;
+        self.turn(prng);
+    }
+
+    /// Whether the node has yet to learn that a client is gone.
+    pub fn has_ghosts(&self) -> bool {
+        self.sockets.values().any(|socket| socket.gone)
     }
 
     /// One turn of every shard that has something to do, in a drawn order.

@@ -26,7 +26,7 @@ macro_rules! tally {
 
         impl fmt::Display for Tally {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(writeln!(f, "  {:<22} {}", stringify!($field).replace('_', " "), self.$field)?;)*
+                $(writeln!(f, "  {:<28} {}", stringify!($field).replace('_', " "), self.$field)?;)*
                 Ok(())
             }
         }
@@ -71,6 +71,17 @@ tally! {
     kafka_acked: true,
     kafka_resent: true,
     kafka_read: true,
+    kafka_packed: true,
+    kafka_stamped: true,
+    kafka_topics_deleted: true,
+    kafka_recreated: true,
+    kafka_recreated_read: true,
+    kafka_deleted_ids: true,
+    kafka_grown: true,
+    kafka_incremental: true,
+    kafka_untold: true,
+    streams_confirmed: true,
+    streams_read: true,
     kafka_looked_up: true,
     kafka_deleted: true,
     kafka_outlived: true,
@@ -78,10 +89,15 @@ tally! {
     kafka_marks_gone: true,
     kafka_out_of_range: true,
     kafka_probes: true,
+    kafka_transactions_refused: true,
     kafka_put_off: false,
     kafka_commits: true,
     kafka_commits_refused: true,
     kafka_offsets_fetched: true,
     kafka_generations: true,
     kafka_assigned: true,
+    kafka_vanished: true,
+    kafka_settled_groups: true,
+    kafka_statics_kept: true,
+    kafka_fenced: true,
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use base::{Bug, planted};
 use model::topic::{Topic, TopicDeclaration, TopicRef};
 use model::{Arguments, GroupId, LogRefusal, QueueId, Refusal, TopicId, Value};
 
@@ -400,6 +401,11 @@ impl Topology {
             self.remove_exchange(exchange);
         }
         let queues = self.remove_queues(topic.partitions.iter().copied());
+        if planted(Bug::TopicIdStays) && self.next_queue == topic.partitions[topic.partitions.len() - 1].0 + 1
+        {
+            // The planted bug gives the numbers away again.
+            self.next_queue = topic.partitions[0].0;
+        }
         Ok(Answer::TopicDeleted { topic, queues })
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use base::{Map, Set, map, set};
+use base::{Bug, Map, Set, map, planted, set};
 
 use super::reply::Topic;
 use crate::map::{self as codes, Code};
@@ -154,6 +154,8 @@ impl FetchSession {
         }
         for (key, wanted) in wanted {
             match self.entries.get_mut(&key) {
+                // The planted bug stays where it was.
+                Some(_) if planted(Bug::FetchSessionForgetsPlace) => {}
                 Some(entry) => entry.wanted = wanted,
                 None => {
                     self.entries.insert(key.clone(), Entry { wanted, told: None });
@@ -177,7 +179,9 @@ impl FetchSession {
     /// Whether a partition has something to tell that the client does not know: `None` for an error.
     pub(super) fn is_news(&mut self, key: &Key, bounds: Option<(u64, u64)>, has_batches: bool) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return bounds.is_none() || has_batches };
-        let is_news = has_batches || bounds.is_none() || entry.told != bounds;
+        // The planted bug tells of an end once and not of how it moves.
+        let is_known = entry.told.is_some() && planted(Bug::FetchSessionTellsOnce);
+        let is_news = has_batches || bounds.is_none() || entry.told != bounds && !is_known;
         entry.told = bounds;
         is_news
     }

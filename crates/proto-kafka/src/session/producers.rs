@@ -2,6 +2,7 @@
 //!
 //! In: partitions, or nothing. Out: one question, then the response. Never: transactions, which do not exist here.
 
+use base::{Bug, planted};
 use model::topic::{LogRefusal, PartitionFigures, PartitionRef, ProducerFigures};
 use model::{LogAnswer, LogRequest};
 
@@ -20,6 +21,8 @@ pub(super) fn init_producer(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let ask = if is_transaction { Vec::new() } else { vec![LogRequest::Producer] };
     Ok(Reply::after(ask, move |fields, mut answers| {
         let given = match is_transaction.then_some(()) {
+            // The planted bug lets transactions begin, which nothing ends.
+            Some(()) if planted(Bug::BeginTransaction) => Ok(1 << 40),
             // Clients ask again for ever where a coordinator is said to be missing; this code is final in all.
             Some(()) => Err(map::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
             None => match answers.next() {

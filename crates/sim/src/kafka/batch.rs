@@ -5,10 +5,11 @@
 //!          i64 base time  i64 highest time  i64 producer  i16 epoch  i32 base sequence  i32 count  records
 //! record   varint length  i8 0  varint time delta  varint offset delta  bytes key  bytes value  headers
 //! ```
-//! The crc covers what stands behind it. Never: compresses.
+//! The crc covers what stands behind it. Records may be packed.
 
 use base::crc32c;
 
+use super::snappy;
 use super::wire::{Fields, PutFields};
 use crate::client::Fault;
 
@@ -43,18 +44,26 @@ pub(super) struct GotBatch {
     pub base: u64,
     /// The offset behind its last.
     pub end: u64,
+    pub crc: [u8; 4],
     pub records: Vec<GotRecord>,
 }
 
 /// Who writes, and the number of the first record; nobody in particular: all -1.
 pub(super) type By = (i64, i16, i32);
 
+/// The attribute of batches that belong to a transaction.
+pub(super) const TRANSACTIONAL: i16 = 0x10;
+/// The attribute of batches whose records are packed by Snappy.
+pub(super) const SNAPPY: i16 = 2;
+/// The attribute of batches whose time is the log's.
+const LOG_TIME: i16 = 8;
+
 /// A whole batch.
-pub(super) fn write(records: &[NewRecord], (producer, epoch, sequence): By) -> Vec<u8> {
+pub(super) fn write(records: &[NewRecord], attributes: i16, (producer, epoch, sequence): By) -> Vec<u8> {
     let first_ms = records.first().map_or(0, |record| record.time_ms);
     let last_ms = records.iter().map(|record| record.time_ms).max().unwrap_or(0);
     let mut covered = Vec::new();
-    covered.i16(0);
+    covered.i16(attributes);
     covered.i32(records.len() as i32 - 1);
     covered.i64(first_ms);
     covered.i64(last_ms);
@@ -62,6 +71,7 @@ pub(super) fn write(records: &[NewRecord], (producer, epoch, sequence): By) -> V
     covered.i16(epoch);
     covered.i32(sequence);
     covered.i32(records.len() as i32);
+    let mut all = Vec::new();
     for (delta, record) in records.iter().enumerate() {
         let mut bytes = vec![0];
         bytes.varint(record.time_ms - first_ms);
@@ -71,9 +81,10 @@ pub(super) fn write(records: &[NewRecord], (producer, epoch, sequence): By) -> V
         bytes.varint(1);
         put_var_bytes(&mut bytes, Some(NUMBER));
         put_var_bytes(&mut bytes, Some(&(record.number as u64).to_be_bytes()));
-        covered.varint(bytes.len() as i64);
-        covered.extend_from_slice(&bytes);
+        all.varint(bytes.len() as i64);
+        all.extend_from_slice(&bytes);
     }
+    covered.extend(if attributes & SNAPPY == 0 { all } else { snappy::pack(&all) });
     let mut batch = Vec::new();
     batch.i64(0);
     batch.i32((COVERED - 12 + covered.len()) as i32);
@@ -107,14 +118,27 @@ pub(super) fn read_all(mut bytes: &[u8]) -> Result<Vec<GotBatch>, Fault> {
 
 fn read(bytes: &[u8]) -> Result<GotBatch, Fault> {
     let crc = crc32c(&bytes[COVERED..]).to_be_bytes();
-    if bytes[16] != 2 || bytes[COVERED - 4..COVERED] != crc || bytes[COVERED..COVERED + 2] != [0, 0] {
+    if bytes[16] != 2 || bytes[COVERED - 4..COVERED] != crc {
         return Err(("L11", "a batch does not match its checksum".to_owned()));
+    }
+    let attributes = Fields(&bytes[COVERED..]).i16()?;
+    if attributes & TRANSACTIONAL != 0 {
+        return Err(("K5", "a batch of a transaction is read that never ended".to_owned()));
+    }
+    if attributes & !(SNAPPY | LOG_TIME) != 0 {
+        return Err(("L11", format!("a batch has the attributes {attributes:#x}")));
     }
     let base = Fields(bytes).i64()?.cast_unsigned();
     let mut fields = Fields(&bytes[COVERED + 2..]);
     let (last, first_ms) = (fields.i32()?, fields.i64()?);
-    fields.take(8 + 8 + 2 + 4)?;
+    let last_ms = fields.i64()?;
+    fields.take(8 + 2 + 4)?;
     let count = fields.i32()?;
+    let unpacked;
+    if attributes & SNAPPY != 0 {
+        unpacked = snappy::unpack(fields.0)?;
+        fields = Fields(&unpacked);
+    }
     let mut records = Vec::new();
     for _ in 0..count {
         let length = fields.varint()?;
@@ -125,7 +149,7 @@ fn read(bytes: &[u8]) -> Result<GotBatch, Fault> {
         records.push(GotRecord {
             offset: base + delta.cast_unsigned(),
             number: number_of(record)?,
-            time_ms: first_ms + time,
+            time_ms: if attributes & LOG_TIME == 0 { first_ms + time } else { last_ms },
             key: key.map(<[u8]>::to_vec),
             value: value.map(<[u8]>::to_vec),
         });
@@ -133,17 +157,23 @@ fn read(bytes: &[u8]) -> Result<GotBatch, Fault> {
     if !fields.0.is_empty() || last < 0 {
         return Err(("L11", "a batch has more than its records".to_owned()));
     }
-    Ok(GotBatch { base, end: base + u64::from(last.cast_unsigned()) + 1, records })
+    Ok(GotBatch { base, end: base + u64::from(last.cast_unsigned()) + 1, crc, records })
 }
 
 fn number_of(mut headers: Fields<'_>) -> Result<usize, Fault> {
-    let strange = || ("L11", "a record came without its number".to_owned());
-    let (count, name, value) = (headers.varint()?, headers.var_bytes()?, headers.var_bytes()?);
-    let value = value.and_then(|value| value.try_into().ok()).map(u64::from_be_bytes);
-    match (count, name, value) {
-        (1, Some(NUMBER), Some(number)) if headers.0.is_empty() => Ok(number as usize),
-        _ => Err(strange()),
+    let strange = || ("L11", "a record came without its number or with more".to_owned());
+    let mut number = None;
+    for _ in 0..headers.varint()? {
+        let (name, value) = (headers.var_bytes()?, headers.var_bytes()?);
+        match (name, number) {
+            (Some(NUMBER), None) => number = value.and_then(|value| value.try_into().ok()),
+            // What came by AMQP says so.
+            (Some(name), _) if name.starts_with(b"amqp.") => {}
+            _ => return Err(strange()),
+        }
     }
+    let number = number.filter(|_| headers.0.is_empty());
+    number.map(|number| u64::from_be_bytes(number) as usize).ok_or_else(strange)
 }
 
 #[cfg(test)]
@@ -160,7 +190,9 @@ mod tests {
         };
         let records =
             [record(7, None, Some(b"v")), record(8, Some(b"k"), None), record(9, Some(b""), Some(b""))];
-        let batch = write(&records, (5, 0, 3));
+        let packed = read_all(&write(&records, SNAPPY, (5, 0, 3))).unwrap();
+        assert_eq!(packed[0].records.len(), 3);
+        let batch = write(&records, 0, (5, 0, 3));
         let read = read_all(&batch).unwrap();
         assert_eq!((read.len(), read[0].base, read[0].end), (1, 0, 3));
         for (at, (new, got)) in records.iter().zip(&read[0].records).enumerate() {

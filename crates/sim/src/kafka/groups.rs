@@ -1,11 +1,13 @@
 //! What consumer groups were told and what they committed, and every promise that can be checked against it.
 //!
 //! In: generations, assignments, commits and committed offsets, in the order in which clients learned of them. Out: the
-//! first broken promise: G1 a partition has one owner per generation, and what is of an older one is refused; G2 what
+//! first broken promise: G1 a partition has one owner per generation, and what is of an older one, or of a static member
+//! that has begun anew since, is refused; G2 what
 //! was committed is durable; G3 it never goes back; G4 it is never said to be missing.
 
 use std::collections::BTreeMap;
 
+use super::link::{Instance, Name};
 use crate::client::Fault;
 
 type Checked<T = ()> = Result<T, Fault>;
@@ -28,6 +30,8 @@ pub(super) struct Group {
     leaders: BTreeMap<i32, String>,
     owners: BTreeMap<(i32, usize), String>,
     newest: i32,
+    /// How often each static member has begun anew, and since when that is known.
+    begun: BTreeMap<u32, (u32, u64)>,
 }
 
 /// All groups, by name.
@@ -46,7 +50,7 @@ impl Groups {
 
     /// A member is told of a generation; `newest` is what was known when it asked. Returns whether it is a new one.
     pub fn joined(&mut self, name: &str, generation: i32, leader: &str, newest: i32) -> Checked<bool> {
-        let group = self.group(name);
+        let (group, leader) = (self.group(name), person(leader));
         if generation < newest {
             return Err(("G1", format!("generation {generation} of '{name}' comes after {newest}")));
         }
@@ -63,8 +67,33 @@ impl Groups {
         }
     }
 
+    /// A static member has begun anew and is let in.
+    pub fn begun(&mut self, name: &str, (number, times): Instance, now: u64) {
+        let begun = self.group(name).begun.entry(number).or_insert((times, now));
+        if begun.0 < times {
+            *begun = (times, now);
+        }
+    }
+
+    /// Something that a member asked for was done in its name.
+    pub fn may(&mut self, group: &str, name: Name, what: &str) -> Checked {
+        let Name { generation, newest, instance, asked } = name;
+        if (0..newest).contains(&generation) {
+            let text = format!("generation {generation} of '{group}' {what} after {newest} had begun");
+            return Err(("G1", text));
+        }
+        let begun = instance.and_then(|(number, _)| self.group(group).begun.get(&number).copied());
+        match (instance, begun) {
+            (Some((number, times)), Some((newer, since))) if times < newer && since < asked => {
+                Err(("G1", format!("static member {number} of '{group}' {what}, and it has begun anew")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A member owns a partition in a generation.
     pub fn owns(&mut self, name: &str, generation: i32, spot: usize, member: &str) -> Checked {
+        let member = person(member);
         let owners = &mut self.group(name).owners;
         let owner = owners.entry((generation, spot)).or_insert_with(|| member.to_owned());
         if owner == member {
@@ -125,6 +154,12 @@ impl Groups {
     }
 }
 
+/// Who a member is, whatever id it has by now: a static member keeps its name.
+pub(super) fn person(id: &str) -> &str {
+    let end = id.strip_prefix("static-").and_then(|rest| rest.find('-'));
+    end.map_or(id, |end| &id[.."static-".len() + end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +191,23 @@ mod tests {
             (groups.committed("g", 0, Some(7), 10), groups.committed("g", 0, Some(9), 10)),
             (Ok(()), Ok(()))
         );
+    }
+
+    #[test]
+    fn who_has_begun_anew_is_who_it_was_and_its_former_self_is_nobody() {
+        let mut groups = Groups::default();
+        groups.joined("g", 5, "static-3-a-b", -1).unwrap();
+        assert_eq!(groups.joined("g", 5, "static-3-c", 5), Ok(false));
+        groups.owns("g", 5, 0, "static-3-a-b").unwrap();
+        assert_eq!(groups.owns("g", 5, 0, "static-3-c"), Ok(()));
+        let name = |times, asked| Name { generation: 5, newest: 5, instance: Some((3, times)), asked };
+        groups.begun("g", (3, 1), 10);
+        assert_eq!(groups.may("g", name(0, 9), "lives on"), Ok(()), "it was asked before that was known");
+        assert_eq!(groups.may("g", name(1, 11), "lives on"), Ok(()));
+        assert_eq!(broken(groups.may("g", name(0, 11), "lives on")), "G1");
+        let stale = Name { newest: 6, ..name(1, 11) };
+        assert_eq!(broken(groups.may("g", stale, "lives on")), "G1");
+        assert_eq!(broken(groups.owns("g", 5, 0, "static-4-a")), "G1");
     }
 
     #[test]

@@ -2,20 +2,21 @@
 //!
 //! In: what clients sent and what came back, in the order in which they learned it. Out: the first broken promise, by
 //! the id of its invariant: K1 an offset holds one record for ever; K2 what was acknowledged or read is not lost; K6 a
-//! record has one offset; K7 readers meet no gaps; K9 each writer's order holds; K14 neither end nor start falls; K15
-//! offsets by time are right, of each key the last record stays and a deleted key does not come back; G7 nothing is
-//! out of range that is there; L11 nothing is altered.
+//! record has one offset; K7 readers meet no gaps; K8 nor are there any within one answer; K9 each writer's order
+//! holds; K14 neither end nor start falls; K15 offsets by time are right, of each key the last record stays and a
+//! deleted key does not come back; G7 nothing is out of range that is there; L11 nothing is altered.
 //!
 //! Answers of different connections are read in any order. Everything sent notes a *glance* at what was known then,
 //! and an answer is held only to that.
 
-use std::collections::BTreeMap;
+mod reads;
 
-use super::batch::{GotBatch, GotRecord};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::batch::GotBatch;
 use super::plan::{BEHIND_MS, Keeping, Topic};
-use super::wire::code;
 use crate::client::Fault;
-use crate::ledger::{body_of, is_body};
+use crate::ledger::body_of;
 
 /// A record by its number.
 pub(super) type RecordId = usize;
@@ -25,7 +26,8 @@ type Checked<T = ()> = Result<T, Fault>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Open,
-    Refused,
+    /// It must never be read, says this invariant.
+    Refused(&'static str),
     /// At this offset, known since then.
     At(u64, u64),
 }
@@ -39,6 +41,8 @@ struct Record {
     /// Bytes of its value; `None` deletes its key.
     bytes: Option<usize>,
     time_ms: i64,
+    /// When it was appended, where that is its time and is known.
+    stamp_ms: Option<i64>,
     fate: Fate,
 }
 
@@ -57,6 +61,10 @@ struct Spot {
     deleted: u64,
     /// Since when it is known that compaction took these.
     gone: BTreeMap<u64, u64>,
+    /// Confirmed records whose offset nobody knows.
+    owed: BTreeSet<RecordId>,
+    /// The last offset that a reader of everything found and that cannot go.
+    last: Option<u64>,
     /// Since when it has been read or written, since the node was started.
     served: Option<u64>,
 }
@@ -75,6 +83,8 @@ pub(super) struct Found {
     pub start: u64,
     pub end: u64,
     pub batches: Vec<GotBatch>,
+    /// The first offset that a transaction under way may hold back.
+    pub stable: u64,
     /// No other partition was read with it: where nothing came, there is nothing.
     pub is_alone: bool,
 }
@@ -87,6 +97,10 @@ pub struct Seen {
     pub acked: u64,
     pub resent: u64,
     pub read: u64,
+    pub incremental: u64,
+    pub untold: u64,
+    pub confirmed: u64,
+    pub streamed: u64,
     pub looked_up: u64,
     pub deleted: u64,
     pub outlived: u64,
@@ -94,12 +108,24 @@ pub struct Seen {
     pub marks_gone: u64,
     pub out_of_range: u64,
     pub probes: u64,
+    pub packed: u64,
+    pub stamped: u64,
+    pub topics_deleted: u64,
+    pub recreated: u64,
+    pub recreated_read: u64,
+    pub deleted_ids: u64,
+    pub grown: u64,
+    pub transactions_refused: u64,
     pub put_off: u64,
     pub commits: u64,
     pub commits_refused: u64,
     pub offsets_fetched: u64,
     pub generations: u64,
     pub assigned: u64,
+    pub vanished: u64,
+    pub settled_groups: u64,
+    pub statics_kept: u64,
+    pub fenced: u64,
 }
 
 /// All records of a run.
@@ -111,7 +137,13 @@ pub(super) struct Journal {
     stamp: u64,
     /// The latest time that the node's clock may have had.
     pub wall_max_ms: i64,
+    /// The earliest.
+    pub wall_min_ms: i64,
+    /// The checksums of batches by their first record, and how many records each has.
+    sealed: BTreeMap<RecordId, ([u8; 4], usize)>,
     pub seen: Seen,
+    /// Everything is at rest and is read for the last time.
+    pub is_audited: bool,
     is_loud: bool,
 }
 
@@ -121,7 +153,18 @@ impl Journal {
         let spots = numbered.flat_map(|(topic, of)| (0..of.partitions).map(move |at| (topic, at)));
         let spots = spots.map(|(topic, partition)| Spot { topic, partition, ..Spot::default() }).collect();
         let (records, seen) = (Vec::new(), Seen::default());
-        Journal { topics: topics.to_vec(), spots, records, stamp: 0, wall_max_ms: 0, seen, is_loud }
+        Journal {
+            topics: topics.to_vec(),
+            spots,
+            records,
+            stamp: 0,
+            wall_max_ms: 0,
+            wall_min_ms: i64::MAX,
+            sealed: BTreeMap::new(),
+            seen,
+            is_audited: false,
+            is_loud,
+        }
     }
 
     /// How many partitions there are; they are numbered.
@@ -135,6 +178,27 @@ impl Journal {
         (&self.topics[of.topic].name, of.partition)
     }
 
+    /// What the partition is called as a stream.
+    pub fn stream_name(&self, spot: usize) -> String {
+        let of = &self.spots[spot];
+        let Topic { name, partitions, .. } = &self.topics[of.topic];
+        // Where a topic begins with one partition, that one has its name.
+        if *partitions == 1 && of.partition == 0 { name.clone() } else { format!("{name}-{}", of.partition) }
+    }
+
+    /// Everything is at rest and is read for the last time.
+    pub fn begin_audit(&mut self) {
+        self.is_audited = true;
+        self.spots.iter_mut().for_each(|spot| spot.last = None);
+    }
+
+    /// The first and the last offset of each partition that has any, as the audit found them; of those that lose records
+    /// by themselves nobody knows.
+    pub fn present(&self) -> BTreeMap<usize, (u64, u64)> {
+        let spots = self.spots.iter().enumerate();
+        spots.filter_map(|(number, spot)| Some((number, (spot.start, spot.last?)))).collect()
+    }
+
     /// The partition that an answer names.
     pub fn spot_of(&self, topic: &str, partition: i32) -> Checked<usize> {
         let is = |spot: &usize| self.place(*spot) == (topic, partition);
@@ -144,6 +208,23 @@ impl Journal {
 
     pub fn keeping(&self, spot: usize) -> Keeping {
         self.topics[self.spots[spot].topic].keeping
+    }
+
+    /// Whether the times of its records are those of their appends.
+    pub fn is_stamped(&self, spot: usize) -> bool {
+        self.topics[self.spots[spot].topic].is_stamped
+    }
+
+    /// The topic that partitions are added to, and how many it has.
+    pub fn growing(&self) -> Option<(usize, usize)> {
+        let topic = self.topics.iter().position(|topic| topic.grows)?;
+        Some((topic, self.spots.iter().filter(|spot| spot.topic == topic).count()))
+    }
+
+    /// It has got one more.
+    pub fn grow(&mut self, topic: usize) {
+        let partition = self.spots.iter().filter(|spot| spot.topic == topic).count() as i32;
+        self.spots.push(Spot { topic, partition, ..Spot::default() });
     }
 
     fn fault<T>(&self, spot: usize, invariant: &'static str, what: String) -> Checked<T> {
@@ -192,7 +273,7 @@ impl Journal {
         time_ms: i64,
     ) -> RecordId {
         let id = self.records.len();
-        self.records.push(Record { spot, writer, key, bytes, time_ms, fate: Fate::Open });
+        self.records.push(Record { spot, writer, key, bytes, time_ms, stamp_ms: None, fate: Fate::Open });
         if let Some(key) = key {
             self.spots[spot].by_key.entry(key).or_default().push(id);
         }
@@ -209,9 +290,9 @@ impl Journal {
         (self.records[id].key, self.records[id].time_ms)
     }
 
-    /// Records were refused for good.
-    pub fn refused(&mut self, ids: &[RecordId]) {
-        ids.iter().for_each(|id| self.records[*id].fate = Fate::Refused);
+    /// Records were refused for good, or must be.
+    pub fn refused(&mut self, invariant: &'static str, ids: &[RecordId]) {
+        ids.iter().for_each(|id| self.records[*id].fate = Fate::Refused(invariant));
     }
 
     /// Records were acknowledged.
@@ -229,6 +310,56 @@ impl Journal {
         Ok(())
     }
 
+    /// A record was confirmed to who does not learn its offset.
+    pub fn confirmed(&mut self, id: RecordId) {
+        let Record { spot, fate, .. } = self.records[id];
+        self.seen.confirmed += 1;
+        if fate == Fate::Open {
+            self.spots[spot].owed.insert(id);
+        }
+    }
+
+    /// A batch is about to be sent.
+    pub fn sealed(&mut self, ids: &[RecordId], batch: &[u8]) {
+        let crc = batch.get(17..21).and_then(|crc| crc.try_into().ok());
+        if let (Some(first), Some(crc)) = (ids.first(), crc) {
+            self.sealed.insert(*first, (crc, ids.len()));
+        }
+    }
+
+    /// What the node says of the time of records that it acknowledges; -1: it is as they were sent.
+    pub fn stamped(&mut self, spot: usize, ids: &[RecordId], time_ms: i64) -> Checked {
+        match self.is_stamped(spot) {
+            false if time_ms == -1 => Ok(()),
+            false => self.fault(spot, "K15", format!("records {ids:?} are said to be of {time_ms}")),
+            true => ids.iter().try_for_each(|id| self.stamp(spot, *id, time_ms)),
+        }
+    }
+
+    /// A record was appended then.
+    fn stamp(&mut self, spot: usize, id: RecordId, time_ms: i64) -> Checked {
+        let is_possible = (self.wall_min_ms..=self.wall_max_ms).contains(&time_ms);
+        match self.records[id].stamp_ms.replace(time_ms) {
+            Some(before) if before != time_ms => {
+                self.fault(spot, "K15", format!("record {id} was appended at {before} and at {time_ms}"))
+            }
+            None if !is_possible => {
+                self.fault(spot, "K15", format!("record {id} was appended at {time_ms}, which never was"))
+            }
+            None => {
+                self.seen.stamped += 1;
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The time of a record, where it is known.
+    fn time_of(&self, id: RecordId) -> Option<i64> {
+        let record = &self.records[id];
+        if self.is_stamped(record.spot) { record.stamp_ms } else { Some(record.time_ms) }
+    }
+
     /// A record is at an offset.
     fn learn(&mut self, spot: usize, offset: u64, id: RecordId) -> Checked {
         let stamp = self.tick();
@@ -240,8 +371,8 @@ impl Journal {
             Fate::At(before, _) => {
                 return self.fault(spot, "K6", format!("record {id} is at {before} and at {offset}"));
             }
-            Fate::Refused => {
-                return self.fault(spot, "K6", format!("record {id} was refused and is at {offset}"));
+            Fate::Refused(invariant) => {
+                return self.fault(spot, invariant, format!("record {id} was refused and is at {offset}"));
             }
             Fate::Open => record.fate = Fate::At(offset, stamp),
         }
@@ -318,194 +449,15 @@ impl Journal {
         of.deleted = of.deleted.max(below);
     }
 
-    /// A fetch from an offset on was answered; returns the next offset and how many records came.
-    pub fn fetched(
-        &mut self,
-        spot: usize,
-        offset: u64,
-        glance: Glance,
-        found: &Found,
-    ) -> Checked<(u64, usize)> {
-        self.bounds(spot, glance, Some(found.start), Some(found.end))?;
-        let mut next = offset;
-        for (at, batch) in found.batches.iter().enumerate() {
-            let begins = if at == 0 { batch.base <= offset } else { batch.base == next };
-            let keeps_all = !matches!(self.keeping(spot), Keeping::Keys(_));
-            if batch.end <= next || (at > 0 && batch.base < next) || (keeps_all && !begins) {
-                let text = format!("a batch from {} to {} where {next} was next", batch.base, batch.end);
-                return self.fault(spot, "K7", text);
-            }
-            self.read_batch(spot, batch, (offset, glance.stamp))?;
-            next = batch.end;
-        }
-        if next > found.end {
-            return self.fault(spot, "K14", format!("a batch ends at {next}, behind the end {}", found.end));
-        }
-        let nothing = found.batches.is_empty() && found.is_alone;
-        let until = if nothing { found.end } else { next };
-        let came: Vec<u64> =
-            found.batches.iter().flat_map(|batch| &batch.records).map(|r| r.offset).collect();
-        self.missing(spot, offset..until, &came, glance.stamp)?;
-        self.seen.read += came.len() as u64;
-        Ok((next, came.len()))
-    }
-
-    fn read_batch(&mut self, spot: usize, batch: &GotBatch, from: (u64, u64)) -> Checked {
-        let mut before = None;
-        for record in &batch.records {
-            let in_order = before.is_none_or(|before| before < record.offset);
-            if !in_order || !(batch.base..batch.end).contains(&record.offset) {
-                return self.fault(spot, "K7", format!("record {} stands in another place", record.offset));
-            }
-            before = Some(record.offset);
-            self.read_record(spot, record, from)?;
-        }
-        let whole = batch.records.len() as u64 == batch.end - batch.base;
-        match self.keeping(spot) {
-            Keeping::Keys(_) => Ok(()),
-            _ if whole => Ok(()),
-            _ => self.fault(spot, "K7", format!("the batch at {} has gaps", batch.base)),
-        }
-    }
-
-    fn read_record(&mut self, spot: usize, got: &GotRecord, (place, stamp): (u64, u64)) -> Checked {
-        let (offset, id) = (got.offset, got.number);
-        self.learn(spot, offset, id)?;
-        let record = &self.records[id];
-        let body = match (record.bytes, &got.value) {
-            (Some(bytes), Some(value)) => is_body(id, bytes, value),
-            (bytes, value) => bytes.is_none() && value.is_none(),
-        };
-        if !body || got.time_ms != record.time_ms || got.key != record.key.map(key_of) {
-            return self.fault(spot, "L11", format!("record {id} at {offset} was altered"));
-        }
-        if offset < place {
-            // It only shares a batch with what was asked for.
-            return Ok(());
-        }
-        let of = &self.spots[spot];
-        let is_gone = |offset: &u64| of.gone.get(offset).is_some_and(|since| *since < stamp);
-        if is_gone(&offset) {
-            return self.fault(spot, "K15", format!("record {id} at {offset} was gone and is back"));
-        }
-        let same = record.key.and_then(|key| of.by_key.get(&key)).into_iter().flatten();
-        let mark = same.filter(|other| self.records[**other].bytes.is_none()).find_map(|other| {
-            let at = self.offset_of(*other)?;
-            (at > offset && is_gone(&at)).then_some(at)
-        });
-        match mark {
-            Some(mark) => self.fault(
-                spot,
-                "K15",
-                format!("record {id} at {offset} came back: its key was deleted at {mark}"),
-            ),
-            None => Ok(()),
-        }
-    }
-
-    fn offset_of(&self, id: RecordId) -> Option<u64> {
-        match self.records[id].fate {
-            Fate::At(offset, _) => Some(offset),
-            _ => None,
-        }
-    }
-
-    /// What was known in a range that was read and did not come must have been allowed to go.
-    fn missing(&mut self, spot: usize, range: std::ops::Range<u64>, came: &[u64], stamp: u64) -> Checked {
-        if range.is_empty() {
-            return Ok(());
-        }
-        let of = &self.spots[spot];
-        let known = of.at.range(range).map(|(offset, id)| (*offset, *id));
-        let known =
-            known.filter(|(_, id)| matches!(self.records[*id].fate, Fate::At(_, since) if since < stamp));
-        let missing: Vec<(u64, RecordId)> =
-            known.filter(|(offset, _)| came.binary_search(offset).is_err()).collect();
-        for (offset, id) in missing {
-            if !self.may_go(id) {
-                return self.fault(spot, "K2", format!("record {id} at {offset} is lost"));
-            }
-            let now = self.tick();
-            if self.spots[spot].gone.insert(offset, now).is_none() {
-                self.seen.compacted += 1;
-                self.seen.marks_gone += u64::from(self.records[id].bytes.is_none());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether compaction may have taken a record: there is a later one of its key, or it deletes its key and stood
-    /// there long enough.
-    fn may_go(&self, id: RecordId) -> bool {
-        let record = &self.records[id];
-        let Keeping::Keys(marks_ms) = self.keeping(record.spot) else { return false };
-        let offset = self.offset_of(id);
-        let later = |other: &RecordId| match self.records[*other].fate {
-            Fate::At(at, _) => Some(at) > offset,
-            Fate::Open => *other != id,
-            Fate::Refused => false,
-        };
-        let same = record.key.and_then(|key| self.spots[record.spot].by_key.get(&key));
-        let is_old = record.bytes.is_none() && self.age_ms(id) > marks_ms;
-        is_old || same.into_iter().flatten().any(later)
-    }
-
-    /// A fetch was refused.
-    pub fn fetch_refused(&mut self, spot: usize, offset: u64, why: i16) -> Checked {
-        let of = &self.spots[spot];
-        let may_be = match self.keeping(spot) {
-            Keeping::All | Keeping::Keys(_) => offset < of.deleted,
-            Keeping::Age(_) | Keeping::Size(_) => true,
-        };
-        if why != code::OFFSET_OUT_OF_RANGE || !may_be {
-            return self.fault(spot, "G7", format!("reading from {offset} is refused with {why}"));
-        }
-        self.seen.out_of_range += 1;
-        Ok(())
-    }
-
-    /// The first offset with a time was asked for.
-    pub fn looked_up(
-        &mut self,
-        spot: usize,
-        time_ms: i64,
-        glance: Glance,
-        found: Option<(u64, i64)>,
-    ) -> Checked {
-        self.seen.looked_up += 1;
-        if let Some((offset, found_ms)) = found {
-            let known = self.spots[spot].at.get(&offset).map(|id| self.records[*id].time_ms);
-            if found_ms < time_ms || known.is_some_and(|known| known != found_ms) {
-                let text =
-                    format!("{offset} of time {found_ms} is said to be of {time_ms}; it is of {known:?}");
-                return self.fault(spot, "K15", text);
-            }
-        }
-        let of = &self.spots[spot];
-        let before = found.map_or(u64::MAX, |(offset, _)| offset);
-        let bounded = matches!(self.keeping(spot), Keeping::Age(_) | Keeping::Size(_));
-        let first = of.start.max(of.deleted);
-        if bounded || first >= before {
-            // Anything may have gone meanwhile.
-            return Ok(());
-        }
-        let mut nearer = of.at.range(first..before);
-        let nearer = nearer.find(|(_, id)| {
-            let record = &self.records[**id];
-            let known = matches!(record.fate, Fate::At(_, since) if since < glance.stamp);
-            known && record.time_ms >= time_ms && !self.may_go(**id)
-        });
-        match nearer {
-            Some((offset, _)) => {
-                self.fault(spot, "K15", format!("{offset} is of {time_ms} or later, but {found:?} was found"))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Everything was read and nothing is under way: of what a writer with numbers wrote nothing may be missing
     /// before what is there.
     pub fn has_no_holes(&self, writers: &BTreeMap<u64, Vec<RecordId>>) -> Checked {
+        for (number, spot) in self.spots.iter().enumerate().filter(|(_, of)| of.start.max(of.deleted) == 0) {
+            let is_lost = |id: &&RecordId| self.offset_of(**id).is_none() && !self.may_go(**id);
+            if let Some(id) = spot.owed.iter().find(is_lost) {
+                return self.fault(number, "K3", format!("record {id} was confirmed and is not there"));
+            }
+        }
         for ids in writers.values() {
             let mut by_spot: BTreeMap<usize, Vec<RecordId>> = BTreeMap::new();
             ids.iter().for_each(|id| by_spot.entry(self.records[*id].spot).or_default().push(*id));

@@ -1,14 +1,22 @@
 //! The journal notices each broken promise, and none where nothing is broken.
 
 use super::*;
+use crate::kafka::batch::GotRecord;
+use crate::kafka::wire::code;
 
 const KEPT: usize = 0;
 const KEYED: usize = 1;
 
 /// Two partitions; the first has records 0, 1 and 2, known at offsets 0, 1 and 2, of times 0, 10 and 20.
 fn journal() -> Journal {
-    let topic =
-        |name: &str, keeping| Topic { name: name.to_owned(), partitions: 1, keeping, by_itself: false };
+    let topic = |name: &str, keeping| Topic {
+        name: name.to_owned(),
+        partitions: 1,
+        keeping,
+        by_itself: false,
+        is_stamped: false,
+        grows: false,
+    };
     let mut journal = Journal::new(&[topic("kept", Keeping::All), topic("keyed", Keeping::Keys(0))], false);
     let ids: Vec<RecordId> = (0..3).map(|at| journal.write(KEPT, 1, None, Some(5), at * 10)).collect();
     journal.acked(KEPT, 0, &ids).unwrap();
@@ -21,11 +29,11 @@ fn batch(journal: &Journal, base: u64, ids: &[RecordId]) -> GotBatch {
         GotRecord { offset, number: *id, time_ms, key: key.map(key_of), value: journal.value(*id) }
     };
     let records: Vec<GotRecord> = (base..).zip(ids).map(record).collect();
-    GotBatch { base, end: base + ids.len() as u64, records }
+    GotBatch { base, end: base + ids.len() as u64, crc: [7; 4], records }
 }
 
 fn found(start: u64, end: u64, batches: Vec<GotBatch>) -> Found {
-    Found { start, end, batches, is_alone: true }
+    Found { start, end, stable: end, batches, is_alone: true }
 }
 
 fn read(journal: &mut Journal, spot: usize, offset: u64, found: &Found) -> &'static str {
@@ -58,8 +66,13 @@ fn an_offset_has_one_record_and_a_record_one_offset() {
     assert_eq!(broken(journal().acked(KEPT, 3, &[1])), "K6");
     let mut refused = journal();
     let id = refused.write(KEPT, 2, None, Some(5), 0);
-    refused.refused(&[id]);
+    refused.refused("K6", &[id]);
     assert_eq!(broken(refused.acked(KEPT, 3, &[id])), "K6");
+    let mut never = journal();
+    let id = never.write(KEPT, 2, None, Some(5), 0);
+    never.refused("K4", &[id]);
+    let batches = vec![batch(&never, 3, &[id])];
+    assert_eq!(read(&mut never, KEPT, 3, &found(0, 4, batches)), "K4");
 }
 
 #[test]
@@ -68,7 +81,11 @@ fn what_is_missing_altered_or_out_of_order_is_noticed() {
     let some = found(0, 3, vec![batch(&one, 0, &[0])]);
     assert_eq!(read(&mut one, KEPT, 0, &some), "");
     assert_eq!(read(&mut one, KEPT, 1, &found(0, 3, Vec::new())), "K2");
+    one.is_audited = true;
+    assert_eq!(read(&mut one, KEPT, 1, &found(0, 3, Vec::new())), "K3");
     let gap = found(0, 3, vec![batch(&one, 0, &[0]), batch(&one, 2, &[2])]);
+    assert_eq!(read(&mut one, KEPT, 0, &gap), "K8");
+    let gap = found(0, 3, vec![batch(&one, 1, &[1]), batch(&one, 2, &[2])]);
     assert_eq!(read(&mut one, KEPT, 0, &gap), "K7");
     let mut altered = batch(&one, 0, &[0, 1, 2]);
     altered.records[1].value = Some(b"other".to_vec());
@@ -83,6 +100,7 @@ fn bounds_that_fall_or_rise_unasked_are_noticed() {
     let all = |journal: &Journal| vec![batch(journal, 0, &[0, 1, 2])];
     let mut one = journal();
     assert_eq!(read(&mut one, KEPT, 0, &found(0, 2, Vec::new())), "K14");
+    assert_eq!(read(&mut one, KEPT, 3, &Found { stable: 2, ..found(0, 3, Vec::new()) }), "K14");
     let batches = all(&one);
     assert_eq!(read(&mut one, KEPT, 2, &found(1, 3, batches)), "K2");
     one.delete(KEPT, 2);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use model::ConnId;
 
+use super::caretaker::Errand;
+use super::fetching;
 use super::groups::Groups;
 use super::journal::{Glance, Journal, RecordId};
 use super::plan::Plan;
@@ -20,17 +22,62 @@ pub(super) enum Ask {
     Create,
     Find,
     ProducerId,
-    Produce { spot: usize, batch: usize, records: Vec<RecordId>, must_fail: bool },
-    Fetch(Vec<(usize, u64, Glance)>),
-    Offset { spot: usize, at: At, glance: Glance },
-    Delete { spot: usize, below: u64 },
-    Join { newest: i32 },
-    Sync,
-    Heartbeat { newest: i32, generation: i32 },
+    /// The id of a producer of transactions.
+    TransactionalId,
+    /// What the caretaker does.
+    Care(Errand),
+    /// `must_fail`: what is broken if it is taken.
+    Produce {
+        spot: usize,
+        batch: usize,
+        records: Vec<RecordId>,
+        must_fail: Option<&'static str>,
+    },
+    Fetch(fetching::Form, fetching::Cursors),
+    Offset {
+        spot: usize,
+        at: At,
+        glance: Glance,
+    },
+    Delete {
+        spot: usize,
+        below: u64,
+    },
+    Join {
+        newest: i32,
+        asked_us: u64,
+    },
+    Sync {
+        asked_us: u64,
+    },
+    Heartbeat(Name),
     Leave,
-    Commit { group: &'static str, newest: i32, generation: i32, commits: Vec<(usize, usize)> },
-    Committed { group: &'static str, spots: Vec<usize>, asked: u64 },
+    Commit {
+        group: &'static str,
+        name: Name,
+        commits: Vec<(usize, usize)>,
+    },
+    Committed {
+        group: &'static str,
+        spots: Vec<usize>,
+        asked: u64,
+    },
 }
+
+/// In whose name something is asked, and what was known of the group then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    pub generation: i32,
+    /// The newest generation that was known.
+    pub newest: i32,
+    /// Its number and how often it has begun anew, where it is a static member.
+    pub instance: Option<Instance>,
+    /// When it asked.
+    pub asked: u64,
+}
+
+/// A static member by its number, and how often it has begun anew.
+pub(super) type Instance = (u32, u32);
 
 /// Which offset is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +95,24 @@ pub(super) struct With<'a> {
     pub groups: &'a mut Groups,
     pub prng: &'a mut base::Prng,
     pub wall_ms: i64,
+    pub mono_us: u64,
     /// What is stored may have been damaged.
     pub is_damaged: bool,
+}
+
+impl With<'_> {
+    /// The name of a member, as it asks now.
+    pub fn name(&mut self, group: &str, generation: i32, instance: Option<Instance>) -> Name {
+        Name { generation, newest: self.groups.newest(group), instance, asked: self.journal.tick() }
+    }
+}
+
+/// The name under which a static member comes back; null for all others.
+pub(super) fn put_instance(out: &mut Vec<u8>, instance: Option<Instance>) {
+    match instance {
+        Some((number, _)) => out.text(&format!("static-{number}")),
+        None => out.null_text(),
+    }
 }
 
 /// One connection.
@@ -153,7 +216,23 @@ pub(super) fn greeting(ask: &Ask, mut fields: Fields<'_>) -> Result<(), Fault> {
         Ask::Versions | Ask::Handshake | Ask::Login => fields.i16()?,
         other => return Err(("L2", format!("{other:?} was not asked by this client"))),
     };
-    if code == code::NONE { Ok(()) } else { Err(("L10", format!("{ask:?} is refused with {code}"))) }
+    if code != code::NONE {
+        return Err(("L10", format!("{ask:?} is refused with {code}")));
+    }
+    match ask {
+        Ask::Versions => offers_no_transactions(fields),
+        _ => Ok(()),
+    }
+}
+
+/// What makes, ends or joins transactions is not there: no record and no offset ever depends on the end of one.
+fn offers_no_transactions(mut fields: Fields<'_>) -> Result<(), Fault> {
+    fields.list(|api| {
+        let key = api.i16()?;
+        api.take(4)?;
+        let is_offered = (wire::ADD_PARTITIONS_TO_TXN..=wire::TXN_OFFSET_COMMIT).contains(&key);
+        if is_offered { Err(("G6", format!("request {key} is offered"))) } else { Ok(()) }
+    })
 }
 
 /// Topics with their partitions, as most requests have them: those of one topic together.

@@ -1,20 +1,26 @@
 //! A member of the consumer group: joins, is given partitions, reads them from where the group is, commits, leaves.
+//! A static one may begin anew under its name while its former self still thinks that it is there.
 //!
-//! Whoever leads a generation shares the partitions out and writes generation and leader into every share, so that
-//! shares of different generations cannot be mixed unseen.
+//! Whoever leads a generation shares the partitions out and writes generation, leader and how many they are into every
+//! share, so that shares of different generations cannot be mixed unseen. Checked here is G5: who joins is answered in
+//! time, and who begins anew keeps its share.
 
 use std::collections::BTreeMap;
 
+use super::fetching;
+use super::groups::person;
 use super::journal::Journal;
-use super::link::{self, Ask, Link, With};
+use super::link::{self, Ask, Instance, Link, With};
 use super::reader;
 use super::wire::{self, Fields, PutFields, code};
 use crate::client::Fault;
 
 /// The group of all members.
 pub(super) const GROUP: &str = "group";
-const SESSION_MS: i32 = 6_000;
 const REBALANCE_MS: i32 = 2_000;
+/// Microseconds within which a join or a share is answered: the others have as long as they ask for, or as the first
+/// generation waits; the rest is for the ways of questions and answers, on which much may come to pass at once.
+const ANSWER_US: u64 = REBALANCE_MS as u64 * 1000 + 8_000_000;
 
 /// How far a member is in its generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +32,8 @@ enum Stage {
     /// It asks where the group was.
     Placing,
     Reading,
+    /// It was told that it has begun anew as somebody else.
+    Gone,
 }
 
 /// A member.
@@ -37,27 +45,98 @@ pub(super) struct Member {
     leader: String,
     /// All members, where it leads.
     roster: Vec<String>,
+    /// The node has said so since the member came back.
+    is_sure: bool,
+    /// How many members share the partitions, and how many those are.
+    sharers: usize,
+    shared: usize,
+    instance: Option<Instance>,
+    /// Its static member has begun anew without it.
+    is_former: bool,
+    /// It asked to be let in and lost its connection: the node may let it in later than it comes back.
+    may_come_twice: bool,
+    /// Generation and share of its former self, which it must get again.
+    keeps: Option<(i32, Vec<usize>)>,
     /// Its partitions with the next offset of each, once that is known.
     places: BTreeMap<usize, Option<u64>>,
 }
 
 impl Member {
+    /// A member; static under this number.
+    pub fn new(number: Option<u32>) -> Member {
+        Member { instance: number.map(|number| (number, 0)), ..Member::default() }
+    }
+
+    /// The node has died, and its groups with it.
+    pub fn crashed(&mut self) {
+        self.keeps = None;
+        self.is_sure = false;
+    }
+
     /// Its connection is gone. It comes back as who it was.
     pub fn lost(&mut self) {
-        if self.stage != Stage::Reading {
+        self.is_sure = false;
+        if self.is_former {
+            self.stage = Stage::Gone;
+        } else if self.stage != Stage::Reading {
+            self.may_come_twice |= self.stage == Stage::Joining && self.id.is_empty();
             self.stage = Stage::Out;
         }
+    }
+
+    /// Whether it is of no more use.
+    pub fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether it is there, or is to be.
+    pub fn is_alive(&self) -> bool {
+        !self.is_former && !self.is_gone()
+    }
+
+    /// Whether it is a static member that can begin anew.
+    pub fn may_begin_anew(&self) -> bool {
+        self.stage == Stage::Reading && self.instance.is_some() && !self.is_former
+    }
+
+    /// The static member begins anew; `keeps`: it must get what it has now.
+    pub fn begin_as_another(&mut self, keeps: bool) -> Option<Member> {
+        let (number, times) = self.instance?;
+        self.is_former = true;
+        let keeps = keeps.then(|| (self.generation, self.places.keys().copied().collect()));
+        Some(Member { instance: Some((number, times + 1)), keeps, ..Member::default() })
+    }
+
+    /// Its generation, how many members that has, and its partitions, once it has them.
+    pub fn share(&self) -> Option<(i32, usize, impl Iterator<Item = usize>)> {
+        (self.stage == Stage::Reading && self.is_sure)
+            .then(|| (self.generation, self.sharers, self.places.keys().copied()))
     }
 
     pub fn act(&mut self, link: &mut Link, with: &mut With<'_>) {
         let plan = with.plan;
         match self.stage {
             Stage::Out => self.join(link, with),
-            Stage::Joining | Stage::Syncing | Stage::Placing => {}
-            Stage::Reading if with.prng.chance(plan.leave, 100) => self.leave(link),
+            Stage::Joining | Stage::Syncing | Stage::Placing | Stage::Gone => {}
+            Stage::Reading if !self.is_former && with.prng.chance(plan.leave, 100) => self.leave(link),
             // As after a change of what it knows: everybody joins anew.
-            Stage::Reading if with.prng.chance(plan.leave, 100) => self.join(link, with),
+            Stage::Reading if !self.is_former && with.prng.chance(plan.leave, 100) => self.join(link, with),
+            Stage::Reading
+                if !self.is_former && self.shared < with.journal.spots() && with.prng.chance(1, 10) =>
+            {
+                self.join(link, with);
+            }
             Stage::Reading => self.read(link, with),
+        }
+    }
+
+    /// Does what it must to stay a member and nothing else.
+    pub fn settle(&mut self, link: &mut Link, with: &mut With<'_>) {
+        match self.stage {
+            Stage::Out => self.join(link, with),
+            Stage::Reading if self.shared < with.journal.spots() => self.join(link, with),
+            Stage::Reading => self.heartbeat(link, with),
+            Stage::Joining | Stage::Syncing | Stage::Placing | Stage::Gone => {}
         }
     }
 
@@ -66,16 +145,16 @@ impl Member {
         self.places.clear();
         let mut body = Vec::new();
         body.text(GROUP);
-        body.i32(SESSION_MS);
+        body.i32(with.plan.session_ms);
         body.i32(REBALANCE_MS);
         body.text(&self.id);
-        body.null_text();
+        link::put_instance(&mut body, self.instance);
         body.text("consumer");
         body.i32(1);
         body.text("range");
         body.blob(&subscription(with.journal));
         let newest = with.groups.newest(GROUP);
-        link.ask(wire::JOIN_GROUP, Ask::Join { newest }, &body);
+        link.ask(wire::JOIN_GROUP, Ask::Join { newest, asked_us: with.mono_us }, &body);
     }
 
     fn leave(&mut self, link: &mut Link) {
@@ -84,7 +163,7 @@ impl Member {
         body.text(GROUP);
         body.i32(1);
         body.text(&self.id);
-        body.null_text();
+        link::put_instance(&mut body, self.instance);
         link.ask(wire::LEAVE_GROUP, Ask::Leave, &body);
         self.id.clear();
     }
@@ -97,36 +176,37 @@ impl Member {
         if percent < with.plan.commit && !known.is_empty() && !link.awaits(is_busy) {
             let is_probe = with.prng.chance(with.plan.probe, 100);
             let generation = if is_probe { self.generation - 1 } else { self.generation };
-            reader::commit((GROUP, generation, &self.id), &known, link, with);
+            let name = with.name(GROUP, generation, self.instance);
+            reader::commit((GROUP, name, &self.id), &known, link, with);
         } else if percent < 60 {
             self.heartbeat(link, with);
         }
-        if link.awaits(|ask| matches!(ask, Ask::Fetch(_) | Ask::Offset { .. })) {
+        if link.awaits(|ask| matches!(ask, Ask::Fetch(..) | Ask::Offset { .. })) {
             return;
         }
         if let Some((spot, _)) = self.places.iter().find(|(_, place)| place.is_none()) {
             return reader::ask_offset(*spot, link::At::Start, link, with);
         }
         if !known.is_empty() {
-            reader::fetch(&known, link, with);
+            fetching::fetch(&known, link, with);
         }
     }
 
     fn heartbeat(&self, link: &mut Link, with: &mut With<'_>) {
-        if link.awaits(|ask| matches!(ask, Ask::Heartbeat { .. })) {
+        if link.awaits(|ask| matches!(ask, Ask::Heartbeat(_))) {
             return;
         }
         let mut body = Vec::new();
         self.put_who(self.generation, &mut body);
-        let ask = Ask::Heartbeat { newest: with.groups.newest(GROUP), generation: self.generation };
-        link.ask(wire::HEARTBEAT, ask, &body);
+        let name = with.name(GROUP, self.generation, self.instance);
+        link.ask(wire::HEARTBEAT, Ask::Heartbeat(name), &body);
     }
 
     fn put_who(&self, generation: i32, body: &mut Vec<u8>) {
         body.text(GROUP);
         body.i32(generation);
         body.text(&self.id);
-        body.null_text();
+        link::put_instance(body, self.instance);
     }
 
     pub fn answered(
@@ -137,22 +217,29 @@ impl Member {
         with: &mut With<'_>,
     ) -> Result<(), Fault> {
         match ask {
-            Ask::Join { newest } => self.joined(newest, fields, link, with),
-            Ask::Sync => self.synced(fields, link, with),
-            Ask::Heartbeat { newest, generation } => {
+            Ask::Join { newest, asked_us } => {
+                in_time("a join", asked_us, with)?;
+                self.joined(newest, fields, link, with)
+            }
+            Ask::Sync { asked_us } => {
+                in_time("a share", asked_us, with)?;
+                self.synced(fields, link, with)
+            }
+            Ask::Heartbeat(name) => {
                 fields.i32()?;
                 let why = fields.i16()?;
-                if why == code::NONE && generation < newest {
-                    return Err(("G1", format!("generation {generation} lives on after {newest} had begun")));
+                if why == code::NONE {
+                    with.groups.may(GROUP, name, "lives on")?;
+                    self.is_sure |= name.generation == self.generation;
                 }
-                self.told(why, generation)
+                self.told(why, name.generation, with)
             }
             Ask::Leave => {
                 fields.i32()?;
-                refused(fields.i16()?)
+                self.refused(fields.i16()?, with)
             }
-            Ask::Fetch(cursors) => {
-                for (spot, place, _) in reader::fetched(&cursors, fields, with)? {
+            Ask::Fetch(_, cursors) => {
+                for (spot, place, _) in fetching::fetched(&cursors, fields, with)? {
                     // It may have another generation by now.
                     if let Some(known) = self.places.get_mut(&spot) {
                         *known = place;
@@ -167,9 +254,9 @@ impl Member {
                 }
                 Ok(())
             }
-            Ask::Commit { group, newest, generation, commits } => {
-                let why = reader::committed(group, (newest, generation), &commits, fields, with)?;
-                self.told(why, generation)
+            Ask::Commit { group, name, commits } => {
+                let why = reader::committed(group, name, &commits, fields, with)?;
+                self.told(why, name.generation, with)
             }
             Ask::Committed { group, spots, asked } => {
                 let offsets = reader::offsets_of(group, &spots, asked, fields, with)?;
@@ -187,7 +274,7 @@ impl Member {
     }
 
     /// What a code says of its membership, if it is about the generation it has.
-    fn told(&mut self, why: i16, generation: i32) -> Result<(), Fault> {
+    fn told(&mut self, why: i16, generation: i32, with: &mut With<'_>) -> Result<(), Fault> {
         if generation == self.generation && self.stage == Stage::Reading {
             match why {
                 code::REBALANCE_IN_PROGRESS => self.stage = Stage::Out,
@@ -195,11 +282,44 @@ impl Member {
                 _ => {}
             }
         }
-        refused(why)
+        self.refused(why, with)
+    }
+
+    /// Whether a refusal is one that members know.
+    fn refused(&mut self, why: i16, with: &mut With<'_>) -> Result<(), Fault> {
+        match why {
+            code::NONE
+            | code::COORDINATOR_NOT_AVAILABLE
+            | code::COORDINATOR_LOAD_IN_PROGRESS
+            | code::ILLEGAL_GENERATION
+            | code::UNKNOWN_MEMBER_ID
+            | code::REBALANCE_IN_PROGRESS => Ok(()),
+            code::FENCED_INSTANCE_ID if self.may_come_twice => {
+                self.begin_anew();
+                Ok(())
+            }
+            code::FENCED_INSTANCE_ID if self.is_former => {
+                with.journal.seen.fenced += 1;
+                self.stage = Stage::Gone;
+                Ok(())
+            }
+            why => Err(("G5", format!("a member is refused with {why}"))),
+        }
+    }
+
+    /// Who begins anew where nobody else has come or gone changes nothing for the others.
+    fn keeps_generation(&self, generation: i32) -> Result<(), Fault> {
+        match &self.keeps {
+            Some((before, _)) if *before != generation => {
+                let what = format!("a member came back to generation {before} and is in {generation}");
+                Err(("G5", what))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn begin_anew(&mut self) {
-        (self.stage, self.generation) = (Stage::Out, -1);
+        (self.stage, self.generation) = (if self.is_former { Stage::Gone } else { Stage::Out }, -1);
         self.id.clear();
     }
 
@@ -231,7 +351,12 @@ impl Member {
                 self.begin_anew();
                 return Ok(());
             }
-            why => return refused(why),
+            why => return self.refused(why, with),
+        }
+        self.keeps_generation(generation)?;
+        if let Some(instance) = self.instance.filter(|_| !self.is_former) {
+            let now = with.journal.tick();
+            with.groups.begun(GROUP, instance, now);
         }
         let is_new = with.groups.joined(GROUP, generation, &leader, newest)?;
         with.journal.seen.generations += u64::from(is_new);
@@ -255,13 +380,15 @@ impl Member {
             body.text(member);
             let mut share = Vec::new();
             share.i32(self.generation);
-            share.text(&self.leader);
+            share.text(person(&self.leader));
+            share.i32(members.len() as i32);
+            share.i32(spots as i32);
             let of_member = (0..spots).filter(|spot| spot % members.len() == at);
             share.i32(of_member.clone().count() as i32);
             of_member.for_each(|spot| share.i32(spot as i32));
             body.blob(&share);
         }
-        link.ask(wire::SYNC_GROUP, Ask::Sync, &body);
+        link.ask(wire::SYNC_GROUP, Ask::Sync { asked_us: with.mono_us }, &body);
     }
 
     fn synced(&mut self, mut fields: Fields<'_>, link: &mut Link, with: &mut With<'_>) -> Result<(), Fault> {
@@ -272,10 +399,11 @@ impl Member {
             self.begin_anew();
         }
         if why != code::NONE {
-            return refused(why);
+            return self.refused(why, with);
         }
         let (generation, leader) = (share.i32()?, share.text()?);
-        if generation != self.generation || leader != self.leader {
+        let (sharers, shared) = (share.i32()?, share.i32()?);
+        if generation != self.generation || leader != person(&self.leader) {
             let what = format!("a share of generation {generation} by {leader} came in {}", self.generation);
             return Err(("G1", what));
         }
@@ -288,6 +416,16 @@ impl Member {
             with.groups.owns(GROUP, generation, *spot, &self.id)?;
             with.journal.seen.assigned += 1;
         }
+        if let Some((generation, kept)) = self.keeps.take() {
+            if kept != spots {
+                let what =
+                    format!("a member came back to generation {generation} and {kept:?}, gets {spots:?}");
+                return Err(("G5", what));
+            }
+            with.journal.seen.statics_kept += 1;
+        }
+        (self.sharers, self.shared) = (sharers as usize, shared as usize);
+        self.is_sure = true;
         self.places = spots.iter().map(|spot| (*spot, None)).collect();
         self.stage = Stage::Placing;
         reader::ask_committed(GROUP, &spots, link, with);
@@ -295,16 +433,11 @@ impl Member {
     }
 }
 
-/// Whether a refusal is one that members know.
-fn refused(why: i16) -> Result<(), Fault> {
-    match why {
-        code::NONE
-        | code::COORDINATOR_NOT_AVAILABLE
-        | code::COORDINATOR_LOAD_IN_PROGRESS
-        | code::ILLEGAL_GENERATION
-        | code::UNKNOWN_MEMBER_ID
-        | code::REBALANCE_IN_PROGRESS => Ok(()),
-        why => Err(("G5", format!("a member is refused with {why}"))),
+/// Nobody waits longer for others than they may take.
+fn in_time(what: &str, asked_us: u64, with: &With<'_>) -> Result<(), Fault> {
+    match with.mono_us - asked_us {
+        ..ANSWER_US => Ok(()),
+        late => Err(("G5", format!("{what} is answered after {late} us"))),
     }
 }
 

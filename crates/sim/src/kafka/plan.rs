@@ -29,17 +29,31 @@ pub struct Topic {
     pub keeping: Keeping,
     /// Whether nobody declares it: it comes to be when it is asked for.
     pub by_itself: bool,
+    /// Whether the times of its records are those of their appends.
+    pub is_stamped: bool,
+    /// Whether partitions are added to it.
+    pub grows: bool,
 }
 
 impl Topic {
     fn new(name: &str, partitions: i32, keeping: Keeping) -> Topic {
-        Topic { name: name.to_owned(), partitions, keeping, by_itself: false }
+        Topic {
+            name: name.to_owned(),
+            partitions,
+            keeping,
+            by_itself: false,
+            is_stamped: false,
+            grows: false,
+        }
     }
 
     /// What it is created with.
     pub(super) fn configs(&self) -> Vec<(&'static str, String)> {
         let forever = ("retention.ms", "-1".to_owned());
         match self.keeping {
+            Keeping::All if self.is_stamped => {
+                vec![forever, ("message.timestamp.type", "LogAppendTime".to_owned())]
+            }
             Keeping::All => vec![forever],
             Keeping::Age(ms) => vec![("retention.ms", (BEHIND_MS + ms).to_string())],
             Keeping::Size(bytes) => vec![forever, ("retention.bytes", bytes.to_string())],
@@ -59,8 +73,14 @@ pub struct Plan {
     pub topics: Vec<Topic>,
     pub producers: usize,
     pub readers: usize,
+    /// Clients of AMQP, to whom partitions are streams.
+    pub streamers: usize,
     /// Members of the consumer group.
     pub members: usize,
+    /// How many of them in a hundred are static.
+    pub statics: u64,
+    /// Milliseconds after which a silent one is taken for dead.
+    pub session_ms: i32,
     /// Batches without an answer that a producer may have per partition.
     pub window: usize,
     /// Records of a batch, at most.
@@ -75,9 +95,13 @@ pub struct Plan {
     pub look_up: u64,
     pub commit: u64,
     pub leave: u64,
+    /// A static member begins anew.
+    pub restart: u64,
     /// Asks for what must be refused.
     pub probe: u64,
     pub disconnect: u64,
+    /// Whether somebody creates and deletes topics and adds partitions.
+    pub cares: bool,
 }
 
 impl Plan {
@@ -89,11 +113,15 @@ impl Plan {
         let mut sometimes = |one_in: u64, percent: u64| if prng.chance(1, one_in) { percent } else { 0 };
         let (delete_records, look_up, leave) = (sometimes(2, 10), sometimes(2, 15), sometimes(3, 3));
         let (probe, disconnect, trickle) = (sometimes(2, 10), sometimes(3, 3), sometimes(3, 30));
+        let restart = sometimes(2, 2);
         Some(Plan {
             topics: topics(prng),
             producers: 1 + prng.below(3) as usize,
             readers: prng.below(3) as usize,
+            streamers: prng.below(3) as usize,
             members: *prng.pick(&[0, 0, 1, 2, 2, 3]),
+            statics: *prng.pick(&[0, 50, 100]),
+            session_ms: *prng.pick(&[6_000, 6_000, 45_000]),
             window: *prng.pick(&[1, 2, 5]),
             records: *prng.pick(&[1, 4, 20]),
             bytes: *prng.pick(&[20, 600, 600, 20_000, 60_000]),
@@ -103,8 +131,10 @@ impl Plan {
             look_up,
             commit: 30,
             leave,
+            restart,
             probe,
             disconnect,
+            cares: prng.chance(1, 2),
         })
     }
 }
@@ -123,6 +153,13 @@ fn topics(prng: &mut Prng) -> Vec<Topic> {
     }
     if prng.chance(1, 3) {
         topics.push(Topic { by_itself: true, ..Topic::new("found", 1, Keeping::All) });
+    }
+    if prng.chance(1, 3) {
+        topics.push(Topic { is_stamped: true, ..Topic::new("stamped", 1, Keeping::All) });
+    }
+    // The last: its partitions are numbered behind all others, so that those of a topic stay together.
+    if prng.chance(1, 3) {
+        topics.push(Topic { grows: true, ..Topic::new("growing", 1, Keeping::All) });
     }
     topics
 }

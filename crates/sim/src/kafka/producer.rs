@@ -35,14 +35,17 @@ pub(super) struct Producer {
     id: Option<i64>,
     lines: BTreeMap<usize, Line>,
     batches: usize,
+    /// Packed or not.
+    attributes: i16,
     /// Everything it wrote, in order.
     pub written: Vec<RecordId>,
 }
 
 impl Producer {
-    pub fn new(writer: u64, is_idempotent: bool) -> Producer {
+    pub fn new(writer: u64, is_idempotent: bool, packs: bool) -> Producer {
         let (lines, written) = (BTreeMap::new(), Vec::new());
-        Producer { writer: writer << 20, is_idempotent, id: None, lines, batches: 0, written }
+        let attributes = if packs { batch::SNAPPY } else { 0 };
+        Producer { writer: writer << 20, is_idempotent, id: None, lines, batches: 0, attributes, written }
     }
 
     /// Its number as a writer, if what it writes is numbered.
@@ -82,7 +85,7 @@ impl Producer {
         let line = self.lines.entry(spot).or_default();
         let is_stuck = line.batches.iter().any(|batch| !batch.is_under_way);
         if self.is_idempotent && line.next_sequence > 0 && with.prng.chance(with.plan.probe, 100) {
-            self.leave_out(spot, link, with);
+            self.probe(spot, link, with);
         } else if !is_stuck && line.batches.len() < with.plan.window {
             self.send_new(spot, link, with);
         }
@@ -98,7 +101,7 @@ impl Producer {
                 batch.is_under_way = true;
                 with.journal.seen.resent += 1;
                 let records = batch.records.clone();
-                produce(link, with, (*spot, batch.number), records, &batch.bytes, false);
+                produce(link, with, (*spot, batch.number), records, &batch.bytes, None);
             }
         }
     }
@@ -113,19 +116,39 @@ impl Producer {
             None => (-1, -1, -1),
         };
         line.next_sequence += count as i32;
-        let bytes = encode(&records, by, with);
+        let bytes = encode(&records, self.attributes, by, with);
+        with.journal.sealed(&records, &bytes);
+        with.journal.seen.packed += u64::from(self.attributes != 0);
         self.batches += 1;
         let number = self.batches;
-        produce(link, with, (spot, number), records.clone(), &bytes, false);
+        produce(link, with, (spot, number), records.clone(), &bytes, None);
         line.batches.push_back(Batch { number, records, bytes, is_under_way: true });
     }
 
-    /// Pretends that a batch was lost before this one, which must not be taken then.
-    fn leave_out(&mut self, spot: usize, link: &mut Link, with: &mut With<'_>) {
+    /// Asks for what must not be given.
+    fn probe(&mut self, spot: usize, link: &mut Link, with: &mut With<'_>) {
         let (Some(id), Some(line)) = (self.id, self.lines.get(&spot)) else { return };
-        let records = vec![write(self.writer + 1, spot, with)];
-        let bytes = encode(&records, (id, 0, line.next_sequence + 7), with);
-        produce(link, with, (spot, 0), records, &bytes, true);
+        let next = line.next_sequence;
+        match with.prng.below(4) {
+            0 => {
+                let mut body = Vec::new();
+                body.text("transactions");
+                body.i32(60_000);
+                link.ask(wire::INIT_PRODUCER_ID, Ask::TransactionalId, &body);
+            }
+            1 => {
+                let records = vec![write(self.writer + 1, spot, with)];
+                with.journal.refused("K4", &records);
+                let bytes = encode(&records, batch::TRANSACTIONAL, (id, 0, next), with);
+                produce(link, with, (spot, 0), records, &bytes, Some("K4"));
+            }
+            _ => {
+                // As if a batch before this one had been lost.
+                let records = vec![write(self.writer + 1, spot, with)];
+                let bytes = encode(&records, 0, (id, 0, next + 7), with);
+                produce(link, with, (spot, 0), records, &bytes, Some("K9"));
+            }
+        }
     }
 
     pub fn answered(&mut self, ask: Ask, mut fields: Fields<'_>, with: &mut With<'_>) -> Result<(), Fault> {
@@ -139,18 +162,27 @@ impl Producer {
                 self.id = Some(id);
                 Ok(())
             }
+            Ask::TransactionalId => {
+                fields.i32()?;
+                let why = fields.i16()?;
+                if why != code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED {
+                    return Err(("G6", format!("an id for transactions is answered with {why}")));
+                }
+                with.journal.seen.transactions_refused += 1;
+                Ok(())
+            }
             Ask::Produce { spot, batch, records, must_fail } => {
                 let mut answer = None;
                 super::link::read_spots(&mut fields, |topic, partition, fields| {
-                    let (why, base) = (fields.i16()?, fields.i64()?);
-                    fields.take(16)?;
-                    answer = Some((with.journal.spot_of(topic, partition)?, why, base));
+                    let (why, base, time_ms) = (fields.i16()?, fields.i64()?, fields.i64()?);
+                    fields.i64()?;
+                    answer = Some((with.journal.spot_of(topic, partition)?, why, base, time_ms));
                     Ok(())
                 })?;
                 match answer {
-                    Some((named, why, base)) if named == spot => match must_fail {
-                        true => left_out(why, &records, with),
-                        false => self.produced(spot, batch, (why, base), with),
+                    Some((named, why, base, time_ms)) if named == spot => match must_fail {
+                        Some(invariant) => must_be_refused(invariant, why, &records, with),
+                        None => self.produced(spot, batch, (why, base, time_ms), with),
                     },
                     _ => Err(("L2", "a batch is not answered".to_owned())),
                 }
@@ -163,7 +195,7 @@ impl Producer {
         &mut self,
         spot: usize,
         number: usize,
-        (why, base): (i16, i64),
+        (why, base, time_ms): (i16, i64, i64),
         with: &mut With<'_>,
     ) -> Result<(), Fault> {
         let line = self.lines.entry(spot).or_default();
@@ -172,7 +204,8 @@ impl Producer {
         match why {
             code::NONE => {
                 let batch = line.batches.remove(at).expect("it was just found");
-                with.journal.acked(spot, base.cast_unsigned(), &batch.records)
+                with.journal.acked(spot, base.cast_unsigned(), &batch.records)?;
+                with.journal.stamped(spot, &batch.records, time_ms)
             }
             // Whoever creates a topic that is being created hears that it exists before every shard knows it.
             code::UNKNOWN_TOPIC_OR_PARTITION
@@ -199,19 +232,27 @@ impl Producer {
     }
 }
 
-fn left_out(why: i16, records: &[RecordId], with: &mut With<'_>) -> Result<(), Fault> {
+fn must_be_refused(
+    invariant: &'static str,
+    why: i16,
+    records: &[RecordId],
+    with: &mut With<'_>,
+) -> Result<(), Fault> {
     with.journal.seen.probes += 1;
     match why {
-        code::NONE => Err(("K9", "a batch was taken though one before it is missing".to_owned())),
+        code::NONE => Err((invariant, format!("records {records:?} were taken, which may not be"))),
         code::OUT_OF_ORDER_SEQUENCE_NUMBER | code::UNKNOWN_PRODUCER_ID => {
-            with.journal.refused(records);
+            with.journal.refused("K6", records);
             Ok(())
         }
-        _ => Ok(()),
+        _ => {
+            with.journal.seen.transactions_refused += u64::from(invariant == "K4");
+            Ok(())
+        }
     }
 }
 
-fn write(writer: u64, spot: usize, with: &mut With<'_>) -> RecordId {
+pub(super) fn write(writer: u64, spot: usize, with: &mut With<'_>) -> RecordId {
     let prng = &mut *with.prng;
     let is_keyed = matches!(with.journal.keeping(spot), Keeping::Keys(_));
     let key = (is_keyed || prng.chance(1, 4)).then(|| prng.below(with.plan.keys));
@@ -222,13 +263,13 @@ fn write(writer: u64, spot: usize, with: &mut With<'_>) -> RecordId {
     with.journal.write(spot, writer, key, bytes, time_ms)
 }
 
-fn encode(records: &[RecordId], by: batch::By, with: &With<'_>) -> Vec<u8> {
+fn encode(records: &[RecordId], attributes: i16, by: batch::By, with: &With<'_>) -> Vec<u8> {
     let record = |id: &RecordId| {
         let (key, time_ms) = with.journal.key_and_time(*id);
         NewRecord { number: *id, time_ms, key: key.map(key_of), value: with.journal.value(*id) }
     };
     let records: Vec<NewRecord> = records.iter().map(record).collect();
-    batch::write(&records, by)
+    batch::write(&records, attributes, by)
 }
 
 fn produce(
@@ -237,7 +278,7 @@ fn produce(
     (spot, batch): (usize, usize),
     records: Vec<RecordId>,
     bytes: &[u8],
-    must_fail: bool,
+    must_fail: Option<&'static str>,
 ) {
     let mut body = Vec::new();
     body.null_text();

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::batch;
-use super::journal::{Found, Glance};
-use super::link::{self, Ask, At, Link, With};
+use super::fetching::{self, Session};
+use super::journal::Glance;
+use super::link::{self, Ask, At, Link, Name, With};
 use super::plan::BEHIND_MS;
 use super::wire::{self, Fields, PutFields, code};
 use crate::client::Fault;
@@ -24,9 +24,16 @@ pub(super) struct Reader {
     is_auditor: bool,
     read: BTreeSet<usize>,
     asked_offsets: bool,
+    /// Where it reads in sessions.
+    session: Option<Session>,
 }
 
 impl Reader {
+    /// One that reads in sessions, or without them.
+    pub fn new(in_sessions: bool) -> Reader {
+        Reader { session: in_sessions.then(Session::default), ..Reader::default() }
+    }
+
     /// One that reads everything once.
     pub fn auditor() -> Reader {
         Reader { is_auditor: true, ..Reader::default() }
@@ -40,6 +47,7 @@ impl Reader {
     /// Its connection is gone.
     pub fn lost(&mut self) {
         self.asked_offsets = false;
+        self.session = self.session.take().map(|_| Session::default());
     }
 
     pub fn act(&mut self, link: &mut Link, with: &mut With<'_>) {
@@ -51,7 +59,8 @@ impl Reader {
         match with.prng.below(100) {
             percent if percent < plan.delete_records / 2 => delete(spot, link, with),
             percent if percent < plan.look_up => {
-                let time_ms = with.wall_ms - BEHIND_MS - with.prng.below(2000) as i64;
+                let behind_ms = if with.journal.is_stamped(spot) { 0 } else { BEHIND_MS };
+                let time_ms = with.wall_ms - behind_ms - with.prng.below(2000) as i64;
                 let at =
                     *with.prng.pick(&[At::Start, At::End, At::Time(time_ms), At::Time(time_ms), At::Time(0)]);
                 ask_offset(spot, at, link, with);
@@ -59,7 +68,7 @@ impl Reader {
             percent if percent < plan.commit => self.commit(spot, link, with),
             _ => {}
         }
-        if !link.awaits(|ask| matches!(ask, Ask::Fetch(_) | Ask::Offset { at: At::Start, .. })) {
+        if !link.awaits(|ask| matches!(ask, Ask::Fetch(..) | Ask::Offset { at: At::Start, .. })) {
             self.fetch(link, with);
         }
     }
@@ -74,7 +83,10 @@ impl Reader {
             return ask_offset(*spot, At::Start, link, with);
         }
         let places: Vec<(usize, u64)> = wanted.iter().map(|spot| (*spot, self.places[spot])).collect();
-        fetch(&places, link, with);
+        match &mut self.session {
+            Some(session) => fetching::fetch_on(session, &places, link, with),
+            None => fetching::fetch(&places, link, with),
+        }
     }
 
     fn audit(&mut self, link: &mut Link, with: &mut With<'_>) {
@@ -88,7 +100,7 @@ impl Reader {
         let Some(spot) = (0..with.journal.spots()).find(|spot| !self.read.contains(spot)) else { return };
         match self.places.get(&spot) {
             None => ask_offset(spot, At::Start, link, with),
-            Some(place) => fetch(&[(spot, *place)], link, with),
+            Some(place) => fetching::fetch(&[(spot, *place)], link, with),
         }
     }
 
@@ -98,7 +110,8 @@ impl Reader {
         }
         match self.places.get(&spot) {
             Some(place) if with.prng.chance(2, 3) => {
-                commit((SOLO, -1, ""), &[(spot, *place)], link, with);
+                let name = with.name(SOLO, -1, None);
+                commit((SOLO, name, ""), &[(spot, *place)], link, with);
             }
             _ => ask_committed(SOLO, &[spot], link, with),
         }
@@ -106,8 +119,10 @@ impl Reader {
 
     pub fn answered(&mut self, ask: Ask, mut fields: Fields<'_>, with: &mut With<'_>) -> Result<(), Fault> {
         match ask {
-            Ask::Fetch(cursors) => {
-                for (spot, place, came) in fetched(&cursors, fields, with)? {
+            Ask::Fetch(form, cursors) => {
+                let mut none = Session::default();
+                let session = self.session.as_mut().unwrap_or(&mut none);
+                for (spot, place, came) in fetching::fetched_on(session, form, &cursors, fields, with)? {
                     match place {
                         None => drop(self.places.remove(&spot)),
                         Some(place) => drop(self.places.insert(spot, place)),
@@ -126,84 +141,13 @@ impl Reader {
                 Ok(())
             }
             Ask::Delete { spot, below } => deleted(spot, below, &mut fields, with),
-            Ask::Commit { group, newest, generation, commits } => {
-                committed(group, (newest, generation), &commits, fields, with).map(drop)
-            }
+            Ask::Commit { group, name, commits } => committed(group, name, &commits, fields, with).map(drop),
             Ask::Committed { group, spots, asked } => {
                 offsets_of(group, &spots, asked, fields, with).map(drop)
             }
             other => link::greeting(&other, fields),
         }
     }
-}
-
-/// Reads from these places on.
-pub(super) fn fetch(places: &[(usize, u64)], link: &mut Link, with: &mut With<'_>) {
-    let cursors: Vec<(usize, u64, Glance)> =
-        places.iter().map(|(spot, place)| (*spot, *place, with.journal.glance(*spot))).collect();
-    let (wait_ms, most) = (*with.prng.pick(&[0, 5, 100]), *with.prng.pick(&[1, 5_000, 1 << 20]));
-    let mut body = Vec::new();
-    body.i32(-1);
-    body.i32(wait_ms);
-    body.i32(1);
-    body.i32(most);
-    body.i8(0);
-    body.i32(0);
-    body.i32(-1);
-    let wanted: Vec<(usize, u64)> = places.to_vec();
-    link::put_spots(&mut body, with.journal, &wanted, |out, place| {
-        out.i32(-1);
-        out.i64(place.cast_signed());
-        out.i64(-1);
-        out.i32(most);
-    });
-    body.i32(0);
-    body.text("");
-    link.ask(wire::FETCH, Ask::Fetch(cursors), &body);
-}
-
-/// Where a reader of a partition goes on, unless its place is gone; and how many records came.
-type Went = (usize, Option<u64>, Option<usize>);
-
-/// What came of a fetch.
-pub(super) fn fetched(
-    cursors: &[(usize, u64, Glance)],
-    mut fields: Fields<'_>,
-    with: &mut With<'_>,
-) -> Result<Vec<Went>, Fault> {
-    fields.i32()?;
-    let whole = fields.i16()?;
-    if whole != code::NONE {
-        return Err(("L10", format!("a fetch is refused with {whole}")));
-    }
-    fields.i32()?;
-    let mut went = Vec::new();
-    link::read_spots(&mut fields, |topic, partition, fields| {
-        let (why, end, _, start) = (fields.i16()?, fields.i64()?, fields.i64()?, fields.i64()?);
-        fields.list(|aborted| aborted.take(16).map(drop))?;
-        fields.i32()?;
-        let records = fields.blob()?;
-        let spot = with.journal.spot_of(topic, partition)?;
-        let cursor = cursors.iter().find(|(of, ..)| *of == spot);
-        let (_, place, glance) = *cursor.ok_or_else(|| ("L2", format!("nobody read {topic}-{partition}")))?;
-        if why == code::KAFKA_STORAGE_ERROR && with.is_damaged {
-            with.journal.seen.put_off += 1;
-            went.push((spot, Some(place), None));
-        } else if why == code::UNKNOWN_TOPIC_OR_PARTITION {
-            with.journal.unknown(spot, glance.stamp)?;
-            went.push((spot, Some(place), None));
-        } else if why == code::NONE {
-            let (batches, is_alone) = (batch::read_all(records)?, cursors.len() == 1);
-            let found = Found { start: start.cast_unsigned(), end: end.cast_unsigned(), batches, is_alone };
-            let (next, came) = with.journal.fetched(spot, place, glance, &found)?;
-            went.push((spot, Some(next), Some(came)));
-        } else {
-            with.journal.fetch_refused(spot, place, why)?;
-            went.push((spot, None, None));
-        }
-        Ok(())
-    })?;
-    if went.len() == cursors.len() { Ok(went) } else { Err(("L2", "a fetch is answered in part".to_owned())) }
 }
 
 /// Asks where an offset is.
@@ -292,32 +236,31 @@ fn deleted(spot: usize, below: u64, fields: &mut Fields<'_>, with: &mut With<'_>
 
 /// Commits places in the name of a member of a generation; -1 and nobody for a reader without a group.
 pub(super) fn commit(
-    (group, generation, member): (&'static str, i32, &str),
+    (group, name, member): (&'static str, Name, &str),
     places: &[(usize, u64)],
     link: &mut Link,
     with: &mut With<'_>,
 ) {
     let now = with.journal.tick();
-    let newest = with.groups.newest(group);
     let number = |(spot, place): &(usize, u64)| (*spot, with.groups.commit(group, *spot, *place, now));
     let commits: Vec<(usize, usize)> = places.iter().map(number).collect();
     let mut body = Vec::new();
     body.text(group);
-    body.i32(generation);
+    body.i32(name.generation);
     body.text(member);
-    body.null_text();
+    link::put_instance(&mut body, name.instance);
     link::put_spots(&mut body, with.journal, places, |out, place| {
         out.i64(place.cast_signed());
         out.i32(-1);
         out.text(&format!("at {place}"));
     });
-    link.ask(wire::OFFSET_COMMIT, Ask::Commit { group, newest, generation, commits }, &body);
+    link.ask(wire::OFFSET_COMMIT, Ask::Commit { group, name, commits }, &body);
 }
 
 /// What came of a commit: the code of all of it.
 pub(super) fn committed(
     group: &'static str,
-    (newest, generation): (i32, i32),
+    name: Name,
     commits: &[(usize, usize)],
     mut fields: Fields<'_>,
     with: &mut With<'_>,
@@ -329,15 +272,15 @@ pub(super) fn committed(
         all = why;
         let number = commits.iter().find(|(of, _)| *of == spot).map_or(usize::MAX, |(_, number)| *number);
         match why {
-            code::NONE if generation < newest && generation >= 0 => {
-                let what = format!("generation {generation} of '{group}' commits after {newest} had begun");
-                return Err(("G1", what));
-            }
             code::NONE => {
+                with.groups.may(group, name, "commits")?;
                 with.journal.seen.commits += 1;
                 with.groups.commit_answered(group, spot, number, true, now);
             }
-            code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID | code::REBALANCE_IN_PROGRESS => {
+            code::ILLEGAL_GENERATION
+            | code::UNKNOWN_MEMBER_ID
+            | code::REBALANCE_IN_PROGRESS
+            | code::FENCED_INSTANCE_ID => {
                 with.journal.seen.commits_refused += 1;
                 with.groups.commit_answered(group, spot, number, false, now);
             }

@@ -1,4 +1,5 @@
-//! The few frames of Kafka's protocol that the simulator's clients speak, in versions without tagged fields.
+//! The few frames of Kafka's protocol that the simulator's clients speak, in versions without tagged fields where there
+//! are such.
 //!
 //! ```text
 //! request   i32 size  i16 api  i16 version  i32 correlation  string client  body
@@ -11,6 +12,13 @@ use crate::client::Fault;
 /// A kind of request and the version of it that is spoken here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Api(pub i16, pub i16);
+
+impl Api {
+    /// Whether lengths are short and tagged fields follow what they belong to.
+    fn is_flexible(self) -> bool {
+        self == CREATE_TOPICS_WITH_ID || self == FETCH_BY_ID
+    }
+}
 
 macro_rules! apis {
     ($($name:ident $key:literal $version:literal;)*) => {
@@ -32,10 +40,19 @@ apis! {
     SASL_HANDSHAKE 17 1;
     API_VERSIONS 18 0;
     CREATE_TOPICS 19 4;
+    DELETE_TOPICS 20 3;
     DELETE_RECORDS 21 1;
     INIT_PRODUCER_ID 22 1;
     SASL_AUTHENTICATE 36 0;
+    CREATE_PARTITIONS 37 1;
+    // Flexible, as only those versions know the ids of topics.
+    CREATE_TOPICS_WITH_ID 19 7;
+    FETCH_BY_ID 1 13;
 }
+
+/// The first and the last of the requests that transactions are made of.
+pub(super) const ADD_PARTITIONS_TO_TXN: i16 = 24;
+pub(super) const TXN_OFFSET_COMMIT: i16 = 28;
 
 /// Error codes that mean something to the clients.
 pub(super) mod code {
@@ -50,10 +67,15 @@ pub(super) mod code {
     pub const UNKNOWN_MEMBER_ID: i16 = 25;
     pub const REBALANCE_IN_PROGRESS: i16 = 27;
     pub const TOPIC_ALREADY_EXISTS: i16 = 36;
+    pub const INVALID_PARTITIONS: i16 = 37;
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
     pub const UNKNOWN_PRODUCER_ID: i16 = 59;
+    pub const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
     pub const MEMBER_ID_REQUIRED: i16 = 79;
+    pub const FENCED_INSTANCE_ID: i16 = 82;
+    pub const UNKNOWN_TOPIC_ID: i16 = 100;
 }
 
 /// Appending the primitives of the protocol.
@@ -66,6 +88,9 @@ pub(super) trait PutFields {
     fn null_text(&mut self);
     fn blob(&mut self, bytes: &[u8]);
     fn varint(&mut self, value: i64);
+    /// The length of a list in the flexible form.
+    fn short_length(&mut self, count: usize);
+    fn short_text(&mut self, text: &str);
 }
 
 impl PutFields for Vec<u8> {
@@ -107,16 +132,28 @@ impl PutFields for Vec<u8> {
         }
         self.push(rest as u8);
     }
+
+    fn short_length(&mut self, count: usize) {
+        assert!(count < 0x7f, "it fits in one byte");
+        self.push(count as u8 + 1);
+    }
+
+    fn short_text(&mut self, text: &str) {
+        self.short_length(text.len());
+        self.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// Appends a whole request.
 pub(super) fn put_request(out: &mut Vec<u8>, api: Api, correlation: i32, body: &[u8]) {
     let client = "sim";
-    out.i32((2 + 2 + 4 + 2 + client.len() + body.len()) as i32);
+    let tags: &[u8] = if api.is_flexible() { &[0] } else { &[] };
+    out.i32((2 + 2 + 4 + 2 + client.len() + tags.len() + body.len()) as i32);
     out.i16(api.0);
     out.i16(api.1);
     out.i32(correlation);
     out.text(client);
+    out.extend_from_slice(tags);
     out.extend_from_slice(body);
 }
 
@@ -135,7 +172,7 @@ impl<'a> Fields<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
         Ok(out)
@@ -156,6 +193,16 @@ impl<'a> Fields<'a> {
     /// A text; null is empty.
     pub fn text(&mut self) -> Result<&'a str, Fault> {
         let length = usize::try_from(self.i16()?).unwrap_or(0);
+        std::str::from_utf8(self.take(length)?).map_err(|_| short())
+    }
+
+    /// How long a list in the flexible form is.
+    pub fn short_length(&mut self) -> Result<usize, Fault> {
+        Ok(usize::from(self.take(1)?[0] & 0x7f).saturating_sub(1))
+    }
+
+    pub fn short_text(&mut self) -> Result<&'a str, Fault> {
+        let length = self.short_length()?;
         std::str::from_utf8(self.take(length)?).map_err(|_| short())
     }
 

@@ -1,6 +1,7 @@
 //! Topics: told from this shard's copy of the topology; changes are proposed to the metadata group and answered when
 //! every shard has them.
 
+use base::{Bug, planted};
 use model::topic::{ConfigChange, Topic, TopicDeclaration, TopicRef, TopicsWanted};
 use model::{ConnId, GroupId, LogAnswer, LogRefusal};
 use topology::{Answer as Changed, Command};
@@ -157,6 +158,13 @@ impl Broker {
             match self.topic(&vhost, topic) {
                 Ok(topic) => {
                     let command = Command::DeleteTopic { vhost: vhost.to_string(), id: topic.id };
+                    if planted(Bug::DeletedComesBack) {
+                        // The planted bug answers before it is so.
+                        self.topic_answer(gather, position, Ok(topic));
+                        let nowhere = PendingTopics { gather: u64::MAX, position };
+                        self.propose_command(&command, PendingChange::Topic(nowhere));
+                        continue;
+                    }
                     self.propose_topic(&command, gather, position);
                 }
                 Err(refusal) => self.topic_answer(gather, position, Err(refusal)),

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use base::{Block, Map, map};
+use base::{Block, Bug, Map, map, planted};
 use model::batch::{self, Encoding};
 use model::{
     Batch, ConnId, ConsumerId, GroupId, Item, Items, Lane, LogRefusal, Protocol, QueueId, Record, Seq,
@@ -192,7 +192,8 @@ fn begin(state: &LogState, start: StreamStart, now_ms: u64) -> u64 {
             let last = newest.or_else(|| state.chunks_from(state.start()).last());
             last.map_or(state.end(), |chunk| chunk.first)
         }
-        StreamStart::Offset(offset) => offset,
+        // The planted bug begins one too late.
+        StreamStart::Offset(offset) => offset + u64::from(planted(Bug::StreamBeginsBehind)),
         StreamStart::Timestamp(seconds) => since(seconds.saturating_mul(1000)),
         StreamStart::Interval(ms) => since(now_ms.saturating_sub(ms)),
     }
@@ -489,7 +490,8 @@ impl Taken {
         let from = stretch.places.partition_point(|(offset, _)| *offset < follower.next);
         for (number, (offset, at)) in stretch.places.iter().enumerate().skip(from) {
             if !self.has_room(follower) {
-                follower.next = *offset;
+                // The planted bug does not come back for the rest.
+                follower.next = if planted(Bug::StreamSkipsRest) { stretch.end } else { *offset };
                 return;
             }
             let end = stretch.places.get(number + 1).map_or(stretch.block.len(), |(_, at)| *at as usize);
