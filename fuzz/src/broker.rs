@@ -76,7 +76,7 @@ pub fn answers(request: &Request<'_>, dice: u8) -> Vec<Event> {
         Request::CloseLane { lane } => vec![Event::LaneClosed(*lane)],
         Request::Close => vec![Event::Closed],
         // Nobody who speaks AMQP asks by offset.
-        Request::Settle { .. } | Request::Grant { .. } | Request::Window { .. } | Request::Log { .. } => {
+        Request::Settle { .. } | Request::Grant(_) | Request::Window { .. } | Request::Log { .. } => {
             vec![]
         }
         Request::Publish(publish) if no => vec![refused(Some(publish.lane), dice)],

@@ -100,7 +100,8 @@ impl KafkaTalk {
             self.say();
             assert!(self.session.is_ended(), "all is answered and the session goes on");
         }
-        self.session.abandon().for_each(drop);
+        self.session.abandon();
+        while self.session.poll_request(&mut self.out).is_some() {}
         self.hear();
     }
 

@@ -115,7 +115,8 @@ impl Talk {
     /// Ends the connection: nothing may be held behind that.
     pub fn abandon(mut self) {
         self.check();
-        let _ = self.session.abandon().count();
+        self.session.abandon();
+        while self.session.poll_request(&mut self.out).is_some() {}
         assert_eq!(self.session.partial_bytes(), 0, "a dead connection holds nothing");
     }
 

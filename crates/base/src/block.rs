@@ -82,11 +82,13 @@ impl BlockBuilder {
     }
 
     /// What has been written.
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         &self.pages.bytes()[..self.len]
     }
 
     /// What has been written, to patch headers in place.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.len;
         &mut self.pages.bytes_mut()[..len]

@@ -3,6 +3,7 @@
 //!
 //! Floor 0. Knows nothing of brokers, does no IO, reads no clock.
 
+mod ahead;
 pub mod block;
 mod bytes_in;
 mod bytes_out;
@@ -12,8 +13,10 @@ mod pages;
 pub mod planted;
 mod prng;
 mod send;
+mod table;
 mod time;
 
+pub use ahead::prefetch;
 pub use block::{Block, BlockBuilder, PAGE, Pool};
 pub use bytes_in::{Reader, Short};
 pub use bytes_out::Put;
@@ -22,4 +25,5 @@ pub use map::{Map, Set, map, set};
 pub use planted::{Bug, planted};
 pub use prng::Prng;
 pub use send::SendBuffer;
+pub use table::{Number, Table};
 pub use time::Now;

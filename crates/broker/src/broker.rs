@@ -69,6 +69,9 @@ pub enum Notice {
     Halt(String),
 }
 
+/// So many parcels before it is opened a parcel's memory is asked for.
+const AHEAD: usize = 4;
+
 /// What has happened since the start; only rises.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
@@ -126,10 +129,8 @@ impl Broker {
     pub fn handle(&mut self, conn: ConnId, request: Request<'_>) {
         match request {
             Request::Publish(publish) => self.publish(conn, &publish),
-            Request::Settle { lane, queue, first, last, outcome } => {
-                self.settle(conn, lane, queue, (first, last), outcome);
-            }
-            Request::Grant { consumer, messages } => self.grant(conn, consumer, messages),
+            Request::Settle { lane, settlements } => self.settle(conn, lane, settlements),
+            Request::Grant(grants) => self.grants(conn, grants),
             Request::Authenticate { user, password } => self.authenticate(conn, user, password),
             Request::Anonymous => self.admit_anonymous(conn),
             Request::Enter { vhost } => self.enter(conn, vhost),
@@ -142,6 +143,18 @@ impl Broker {
             Request::Log { token, request } => self.log_request(conn, token, request),
             Request::Close => self.close(conn),
         }
+    }
+
+    /// Whether the last message had another route than the one before: then it is worth asking for the next one's.
+    #[inline]
+    pub fn routes_vary(&self) -> bool {
+        self.door.routes.vary()
+    }
+
+    /// Asks for the memory of the route of a message that comes soon.
+    #[inline]
+    pub fn prefetch_route(&self, exchange: &[u8], key: &[u8]) {
+        self.door.routes.prefetch(exchange, key);
     }
 
     /// A parcel from another shard. What it leads to here comes before the next one: a group is told of a new queue
@@ -341,6 +354,7 @@ impl Broker {
             self.refuse_overdue();
             let mut moved = false;
             while let Some(content) = self.post.next_local() {
+                self.post.coming(AHEAD).into_iter().for_each(|coming| self.door.prefetch(coming));
                 self.open(self.settings.shard, content);
                 moved = true;
             }
@@ -370,6 +384,12 @@ impl Broker {
     #[inline]
     pub fn poll_event_of(&mut self, conn: ConnId) -> Option<Event> {
         self.events.pop_front_if(|(other, _)| *other == conn).map(|(_, event)| event)
+    }
+
+    /// The event that comes so many after the next one.
+    #[inline]
+    pub fn coming_event(&self, after: usize) -> Option<&Event> {
+        self.events.get(after).map(|(_, event)| event)
     }
 
     /// An event whose connection is gone: what it delivered goes back, unless it was settled by being sent.

@@ -182,6 +182,12 @@ impl Post {
         self.local.pop_front()
     }
 
+    /// The parcel that comes so many after the next local one.
+    #[inline]
+    pub(crate) fn coming(&self, after: usize) -> Option<&Content> {
+        self.local.get(after)
+    }
+
     pub(crate) fn has_local(&self) -> bool {
         !self.local.is_empty()
     }

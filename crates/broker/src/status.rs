@@ -81,7 +81,7 @@ impl Broker {
     fn queue_figures(&self) -> Vec<QueueStatus> {
         let mut figures = Vec::new();
         for group in &self.host.groups {
-            for (id, hosted) in &group.queues {
+            for (id, hosted) in group.queues.iter() {
                 let Some(record) = self.topology.queue_by_id(*id) else { continue };
                 let state = group.machine.queue(*id);
                 let counters =

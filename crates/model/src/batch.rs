@@ -200,8 +200,11 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Reads the header at the start of `bytes`; the body must fill the rest exactly. The checksum is not
     /// computed: see [`Batch::is_intact`].
+    #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Batch<'a>, Damaged> {
-        let mut header = Reader::new(bytes);
+        let (header, body) =
+            bytes.split_first_chunk::<HEADER>().ok_or(Damaged("a batch header ends early"))?;
+        let mut header = Reader::new(header);
         let format = header.u8()?;
         let encoding = Encoding::from_byte(header.u8()?).filter(|_| format == FORMAT);
         let encoding = encoding.ok_or(Damaged("a batch has an unknown format or encoding"))?;
@@ -218,8 +221,6 @@ impl<'a> Batch<'a> {
         let producer = producer(&mut header)?;
         let [expiry_min, due_min] = [header.u64_le()?, header.u64_le()?];
         let largest = header.u32_le()?;
-        header.bytes(12)?;
-        let body = header.rest();
         if body.len() != body_len || (encoding == Encoding::KafkaV2 && body_len < KAFKA_MIN) {
             return Err(Damaged("a batch is not as long as its header says"));
         }
@@ -259,6 +260,7 @@ impl<'a> Batch<'a> {
     }
 }
 
+#[inline]
 fn producer(header: &mut Reader<'_>) -> Result<Option<Producer>, Damaged> {
     let (id, epoch) = (header.i64_le()?, header.i16_le()?);
     header.u16_le()?;

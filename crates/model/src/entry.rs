@@ -101,6 +101,7 @@ pub struct Operation<'a> {
 
 impl<'a> Operation<'a> {
     /// The queues an append is for, and its batch with the batch's place in the entry; no batch with PARTS.
+    #[inline]
     pub fn append(&self) -> Result<(Queues<'a>, Option<(usize, Batch<'a>)>), Damaged> {
         let mut body = Reader::new(self.body);
         let more = if self.flags & FANOUT != 0 {
@@ -155,6 +156,7 @@ pub struct Ranges<'a> {
 impl Iterator for Ranges<'_> {
     type Item = Result<(Seq, Seq), Damaged>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.body.is_empty() {
             return None;
@@ -164,6 +166,7 @@ impl Iterator for Ranges<'_> {
 }
 
 impl Ranges<'_> {
+    #[inline]
     fn read(&mut self) -> Result<(Seq, Seq), Short> {
         let first = self.end.checked_add(self.body.varint()?).ok_or(Short)?;
         let last = first.checked_add(self.body.varint()?).ok_or(Short)?;
@@ -205,6 +208,18 @@ impl<'a> Entry<'a> {
     pub fn operations(&self) -> Operations<'a> {
         Operations { bytes: self.bytes, at: ENTRY_HEADER }
     }
+
+    /// What the operations are for, in order: read ahead of them to ask for its memory. Ends where the entry is damaged.
+    pub fn objects(&self) -> impl Iterator<Item = QueueId> + use<'a> {
+        let mut rest = self.bytes.get(ENTRY_HEADER..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (header, behind) = rest.split_first_chunk::<OPERATION_HEADER>()?;
+            let mut header = Reader::new(&header[4..]);
+            let length = header.u32_le().ok()? as usize;
+            rest = behind.get(length..)?;
+            header.u64_le().ok().map(QueueId)
+        })
+    }
 }
 
 /// Iterates over the operations of an entry.
@@ -217,6 +232,7 @@ pub struct Operations<'a> {
 impl<'a> Iterator for Operations<'a> {
     type Item = Result<Operation<'a>, Damaged>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.bytes.len() {
             return None;
@@ -230,8 +246,12 @@ impl<'a> Iterator for Operations<'a> {
 }
 
 impl<'a> Operations<'a> {
+    #[inline]
     fn read(&mut self) -> Result<Operation<'a>, Damaged> {
-        let mut reader = Reader::new(&self.bytes[self.at..]);
+        let rest = &self.bytes[self.at..];
+        let (header, rest) =
+            rest.split_first_chunk::<OPERATION_HEADER>().ok_or(Damaged("an operation ends early"))?;
+        let mut reader = Reader::new(header);
         let kind = OperationKind::from_byte(reader.u8()?).ok_or(Damaged("an operation of unknown kind"))?;
         let flags = reader.u8()?;
         reader.u16_le()?;
@@ -240,7 +260,7 @@ impl<'a> Operations<'a> {
         let origin = Origin(reader.u64_le()?);
         let sequence = OpSequence(reader.u64_le()?);
         let at = self.at + OPERATION_HEADER;
-        let body = reader.bytes(length)?;
+        let body = rest.get(..length).ok_or(Damaged("an operation ends early"))?;
         self.at = at + length;
         Ok(Operation { kind, flags, object, origin, sequence, at, body })
     }
@@ -409,13 +429,13 @@ impl EntryBuilder {
     fn begin(&mut self, kind: OperationKind, flags: u8, object: QueueId) -> usize {
         self.close_batch();
         let at = self.block.len();
-        let header = self.block.extend(OPERATION_HEADER);
+        let mut header = [0; OPERATION_HEADER];
         header[0] = kind as u8;
         header[1] = flags;
-        header[2..8].fill(0);
         header[8..16].copy_from_slice(&object.0.to_le_bytes());
         header[16..24].copy_from_slice(&self.origin.0.to_le_bytes());
         header[24..32].copy_from_slice(&self.next.0.to_le_bytes());
+        self.block.put(&header);
         self.next.0 += 1;
         self.count += 1;
         at

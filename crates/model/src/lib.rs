@@ -32,7 +32,7 @@ pub use record::{Damaged, Record};
 pub use refusal::{Entity, Refusal};
 pub use request::{
     Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request,
-    StreamFilter, StreamStart, Subscribe,
+    Settlement, StreamFilter, StreamStart, Subscribe,
 };
 pub use topic::{LogAnswer, LogRefusal, LogRequest, TopicId};
 pub use value::{Arguments, Value};

@@ -41,18 +41,12 @@ pub enum Request<'a> {
     },
     /// A message to be routed. With `confirm` the answer is `Confirmed` or `Rejected`.
     Publish(Publish<'a>),
-    /// Ends the delivery of messages of one queue, all of them delivered to this connection. No answer.
+    /// Ends the delivery of messages. No answer.
     Settle {
         /// The lane they were delivered on.
         lane: Lane,
-        /// The queue.
-        queue: QueueId,
-        /// The first place.
-        first: Seq,
-        /// The last place; everything between was delivered to this lane too.
-        last: Seq,
-        /// How.
-        outcome: Outcome,
+        /// Which, in the order in which their deliveries ended.
+        settlements: &'a [Settlement],
     },
     /// Starts a consumer. Answer: `Subscribed` or `Refused`; deliveries may follow at once.
     Subscribe(Subscribe<'a>),
@@ -63,13 +57,8 @@ pub enum Request<'a> {
         /// The consumer.
         consumer: ConsumerId,
     },
-    /// More messages may be delivered to a consumer.
-    Grant {
-        /// The consumer.
-        consumer: ConsumerId,
-        /// How many more.
-        messages: u32,
-    },
+    /// More messages may be delivered to these consumers: how many more to each.
+    Grant(&'a [(ConsumerId, u32)]),
     /// Bounds what all consumers of a lane started from now on hold together; `None` lifts the bound.
     Window {
         /// The lane.
@@ -102,6 +91,19 @@ pub enum Request<'a> {
     },
     /// The connection ends in an orderly way; answer: `Closed` when every lane is.
     Close,
+}
+
+/// Neighbouring messages of one queue whose delivery ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The queue.
+    pub queue: QueueId,
+    /// The first place.
+    pub first: Seq,
+    /// The last place; everything between was delivered to this lane too.
+    pub last: Seq,
+    /// How.
+    pub outcome: Outcome,
 }
 
 /// What becomes of delivered messages.

@@ -7,4 +7,4 @@ pub mod map;
 mod session;
 pub mod wire;
 
-pub use session::{Product, Session, Step};
+pub use session::{Product, Session, Step, coming_publish};

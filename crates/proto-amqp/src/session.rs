@@ -25,7 +25,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use base::{Map, Now, Prng, SendBuffer, map};
+use base::{Map, Now, Prng, SendBuffer, Table, map};
 use model::{ConsumerId, Limits, Request};
 
 use channel::Channel;
@@ -34,6 +34,7 @@ use consume::Consumer;
 use handshake::Capabilities;
 use outbox::Due;
 use publish::Checked;
+pub use publish::coming_publish;
 
 /// What the server says of itself in its greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub enum Step<'a> {
     /// Send what is left to send, then close the connection.
     End,
 }
+
+/// Bytes of a message that are asked for ahead: what is behind them the processor sees coming by itself.
+const ROW_AHEAD: usize = 512;
 
 /// Where the connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +94,14 @@ pub struct Session {
     product: Arc<Product>,
     stage: Stage,
     channels: Map<u16, Box<Channel>>,
-    consumers: Map<ConsumerId, Consumer>,
+    consumers: Table<ConsumerId, Consumer>,
     /// How many consumers were ever started: the last id.
     consumers_ever: u32,
     outbox: VecDeque<Due>,
     /// What the last request borrows from.
     lent: Option<Due>,
-    grants: VecDeque<(ConsumerId, u32)>,
+    grants: Vec<(ConsumerId, u32)>,
+    lent_grants: Vec<(ConsumerId, u32)>,
     /// Channels whose answer has come and whose parked frames go on.
     replaying: VecDeque<u16>,
     /// Channels with confirms to be sent in [`Session::flush`].
@@ -124,11 +129,12 @@ impl Session {
         Session {
             stage: Stage::Header,
             channels: map(seed),
-            consumers: map(seed),
+            consumers: Table::new(seed),
             consumers_ever: 0,
             outbox: VecDeque::new(),
             lent: None,
-            grants: VecDeque::new(),
+            grants: Vec::new(),
+            lent_grants: Vec::new(),
             replaying: VecDeque::new(),
             confirming: Vec::new(),
             partial: 0,
@@ -206,9 +212,9 @@ impl Session {
         self.partial + self.parked
     }
 
-    /// The connection died: what was due and ends something, then everything unsettled returns, as failed
-    /// deliveries.
-    pub fn abandon(&mut self) -> impl Iterator<Item = Request<'static>> {
+    /// The connection died: what was due and ends something stays due, then everything unsettled returns, as failed
+    /// deliveries. To be polled for as ever.
+    pub fn abandon(&mut self) {
         self.grants.clear();
         let mut lanes: Vec<u16> = self.channels.keys().copied().collect();
         lanes.sort_unstable();
@@ -219,7 +225,18 @@ impl Session {
         self.stage = Stage::Ended;
         (self.partial, self.parked) = (0, 0);
         self.consumers.clear();
-        let settled = std::mem::take(&mut self.outbox);
-        settled.into_iter().filter_map(Due::into_ending)
+        self.replaying.clear();
+        self.outbox.retain(Due::ends_something);
+    }
+
+    /// Asks for the memory that an event will need soon.
+    #[inline]
+    pub fn prefetch(&self, event: &model::Event) {
+        let model::Event::Delivered(delivered) = event else { return };
+        self.consumers.prefetch(&delivered.consumer);
+        if let Some(first) = delivered.items.first() {
+            let rows = delivered.block.as_slice().get(first.at as usize..).unwrap_or_default();
+            base::prefetch(&rows[..rows.len().min(ROW_AHEAD)]);
+        }
     }
 }

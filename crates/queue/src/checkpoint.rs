@@ -29,7 +29,7 @@ use crate::bits;
 use crate::liveness::Liveness;
 use crate::log_checkpoint::{encode_chunks, encode_log, encode_producers};
 use crate::offsets_checkpoint::{encode_coordinator, encode_groups};
-use crate::origins::{Piece, Place};
+use crate::origins::{Partial, Piece, Place};
 use crate::queue_state::{Failures, IN_PARTS, Run};
 use crate::{GroupMachine, QueueState};
 
@@ -192,7 +192,7 @@ fn encode_head(machine: &GroupMachine, out: &mut Vec<u8>) {
         out.put_varint(place.partial.expected);
         out.put_varint(place.partial.pieces.len() as u64);
         let mut before = 0;
-        for (sequence, value) in &place.answers {
+        for (sequence, value) in place.answers.iter() {
             out.put_varint(sequence - before);
             out.put_varint(*value);
             before = *sequence;
@@ -285,7 +285,7 @@ impl GroupMachine {
         for _ in 0..places {
             let id = decoder.reader.u32_le()?;
             let place = decoder.place()?;
-            require(machine.origins.places.insert(id, Arc::new(place)).is_none())?;
+            require(machine.origins.places.insert(id, place).is_none())?;
         }
         for _ in 0..queues {
             let id = QueueId(decoder.reader.u64_le()?);
@@ -350,15 +350,16 @@ impl Decoder<'_> {
         let mut place =
             Place { boot: self.reader.u32_le()?, last: self.reader.varint()?, ..Place::default() };
         let answers = self.reader.varint()?;
-        place.partial.expected = self.reader.varint()?;
+        let mut partial = Partial { expected: self.reader.varint()?, ..Partial::default() };
         let pieces = self.reader.varint()?;
         let mut sequence = 0u64;
         for _ in 0..answers {
             sequence = self.ascend(sequence)?;
-            place.answers.push_back((sequence, self.reader.varint()?));
+            Arc::make_mut(&mut place.answers).push_back((sequence, self.reader.varint()?));
         }
         require(sequence <= place.last && place.last < COUNTER_MAX)?;
-        place.partial.pieces = self.pieces(pieces)?;
+        partial.pieces = self.pieces(pieces)?;
+        place.partial = Arc::new(partial);
         Ok(place)
     }
 

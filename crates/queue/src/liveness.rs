@@ -25,6 +25,7 @@ pub(crate) struct Liveness {
 
 impl Liveness {
     /// `count` more messages point to entry `index`.
+    #[inline]
     pub(crate) fn hold(&mut self, index: u64, count: u64) {
         if count > 0 && self.entries.update(index, |entry| entry.count += count).is_none() {
             self.entries.insert(Needed { index, count });

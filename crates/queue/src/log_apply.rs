@@ -140,20 +140,21 @@ pub(crate) fn append_to_log(
     log: Option<&mut LogState>,
     id: QueueId,
     batch: Option<(usize, Batch<'_>)>,
-    parts: &Arc<[Piece]>,
+    parts: Option<&Arc<[Piece]>>,
     now_ms: u64,
     ledger: &mut Ledger<'_>,
 ) -> bool {
     let Some(log) = log else { return false };
     let index = ledger.current;
-    match batch {
-        Some((at, batch)) => {
+    match (batch, parts) {
+        (Some((at, batch)), _) => {
             let bytes = (HEADER + batch.body.len()) as u32;
             log.append((index, at as u32), &batch.summary, bytes, ledger);
         }
-        None => {
+        (None, Some(parts)) => {
             log.append_parts(index, parts, now_ms, ledger);
         }
+        (None, None) => unreachable!("an append has a batch or came in parts"),
     }
     ledger.effects.push(Effect::Grown { log: id });
     true

@@ -19,6 +19,9 @@ use crate::{Effect, GroupOffsets, Halt, LogState, QueueState, View};
 /// How far one entry may move the group's time forward, milliseconds.
 const FORWARD_MS_MAX: u64 = 60_000;
 
+/// So many operations before it is changed a queue's memory is asked for.
+const AHEAD: usize = 12;
+
 /// One group's queues, logs and committed offsets, and all that is remembered about who changed them.
 #[derive(Clone, Debug)]
 pub struct GroupMachine {
@@ -110,8 +113,11 @@ impl GroupMachine {
 
     fn apply_operations(&mut self, index: Index, entry: &Entry<'_>, effects: &mut Vec<Effect>) {
         let mut applied: Option<(Origin, OpSequence)> = None;
+        let mut ahead = entry.objects();
+        ahead.by_ref().take(AHEAD).for_each(|id| self.queues.prefetch(id));
         for operation in entry.operations() {
             let operation = operation.expect("checked before anything changed");
+            ahead.next().into_iter().for_each(|id| self.queues.prefetch(id));
             let (origin, sequence) = (operation.origin, operation.sequence);
             let last = match self.admit(index, &operation, effects) {
                 Admission::New => {
@@ -205,36 +211,38 @@ impl GroupMachine {
     fn append(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> Option<u64> {
         let (queues, batch) = operation.append().expect("checked before anything changed");
         let mut ledger = Ledger { live: &mut self.live, effects, current: index };
-        let parts: Arc<[Piece]> = match batch {
-            Some(_) => Arc::default(),
-            None => self.origins.take_parts(operation.origin, &mut ledger).into(),
+        // Even an empty shared list is counted with operations that hold up the processor: none is made without parts.
+        let parts: Option<Arc<[Piece]>> = match batch {
+            Some(_) => None,
+            None => Some(self.origins.take_parts(operation.origin, &mut ledger).into()),
         };
+        let pieces = parts.as_deref().unwrap_or_default();
         let (at, count) = match batch {
             Some((at, batch)) => ((at + batch::HEADER) as u32, batch.summary.count),
-            None => (0, u32::from(!parts.is_empty())),
+            None => (0, u32::from(!pieces.is_empty())),
         };
         let (mut asked, mut taken) = (0, 0);
         for id in queues.iter() {
             asked += 1;
             let Some(queue) = self.queues.find_mut(id).filter(|_| count > 0) else {
                 let log = self.logs.find_mut(id).filter(|_| count > 0);
-                taken += u64::from(append_to_log(log, id, batch, &parts, self.time_ms, &mut ledger));
+                taken += u64::from(append_to_log(log, id, batch, parts.as_ref(), self.time_ms, &mut ledger));
                 continue;
             };
             taken += 1;
-            let first = if parts.is_empty() {
+            let first = if let Some(parts) = &parts {
+                parts.iter().for_each(|piece| ledger.hold(piece.index, 1));
+                queue.enqueue_parts(index, parts)
+            } else {
                 ledger.hold(index.0, u64::from(count));
                 queue.enqueue(index, at, count)
-            } else {
-                parts.iter().for_each(|piece| ledger.hold(piece.index, 1));
-                queue.enqueue_parts(index, &parts)
             };
             if operation.flags & entry::HAND_OUT != 0 {
                 queue.hand_out(u64::MAX);
             }
             ledger.effects.push(Effect::Enqueued { queue: id, first, count });
         }
-        parts.iter().for_each(|piece| ledger.release(piece.index, 1));
+        pieces.iter().for_each(|piece| ledger.release(piece.index, 1));
         (taken < asked).then_some(taken)
     }
 

@@ -42,8 +42,9 @@ impl Partial {
 pub(crate) struct Place {
     pub(crate) boot: u32,
     pub(crate) last: u64,
-    pub(crate) answers: VecDeque<(u64, u64)>,
-    pub(crate) partial: Partial,
+    /// Shared with frozen views, as is the next; what changes with every operation is not.
+    pub(crate) answers: Arc<VecDeque<(u64, u64)>>,
+    pub(crate) partial: Arc<Partial>,
 }
 
 /// What becomes of an operation.
@@ -57,7 +58,7 @@ pub(crate) enum Admission {
 /// All places that ever sent an operation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origins {
-    pub(crate) places: BTreeMap<u32, Arc<Place>>,
+    pub(crate) places: BTreeMap<u32, Place>,
 }
 
 impl Origins {
@@ -71,7 +72,11 @@ impl Origins {
         let known = self.places.get_mut(&origin.place());
         let expected =
             known.as_ref().filter(|place| place.boot == origin.boot()).map_or(1, |place| place.last + 1);
-        if let Some(place) = &known {
+        if let Some(place) = known {
+            if place.boot == origin.boot() && sequence.0 == expected {
+                place.last = expected;
+                return Admission::New;
+            }
             if place.boot > origin.boot() {
                 return Admission::Superseded;
             }
@@ -84,7 +89,7 @@ impl Origins {
         if sequence.0 != expected {
             return Admission::Gap { expected: OpSequence(expected) };
         }
-        let place = Arc::make_mut(self.places.entry(origin.place()).or_default());
+        let place = self.places.entry(origin.place()).or_default();
         if place.boot != origin.boot() {
             place.drop_partial(ledger);
             *place = Place { boot: origin.boot(), ..Place::default() };
@@ -96,50 +101,48 @@ impl Origins {
     /// Remembers the answer of the operation admitted last from this origin.
     pub(crate) fn remember(&mut self, origin: Origin, sequence: OpSequence, value: u64) {
         if let Some(place) = self.places.get_mut(&origin.place()) {
-            let place = Arc::make_mut(place);
-            if place.answers.len() == WINDOW {
-                place.answers.pop_front();
+            let answers = Arc::make_mut(&mut place.answers);
+            if answers.len() == WINDOW {
+                answers.pop_front();
             }
-            place.answers.push_back((sequence.0, value));
+            answers.push_back((sequence.0, value));
         }
     }
 
     /// Adds a part to the row its origin is sending.
     pub(crate) fn add_part(&mut self, operation: &Operation<'_>, ledger: &mut Ledger<'_>) {
         let Some(place) = self.places.get_mut(&operation.origin.place()) else { return };
-        let place = Arc::make_mut(place);
         let length = operation.body.len() as u64;
         if place.partial.len() + length > place.partial.expected {
             // The row before was never finished: this part begins another one.
             place.drop_partial(ledger);
             let head = operation.body.first_chunk().map_or(0, |head| u64::from(u32::from_le_bytes(*head)));
-            place.partial.expected = 4 + head;
+            Arc::make_mut(&mut place.partial).expected = 4 + head;
         }
         if length > place.partial.expected {
             // Not the beginning of a row either.
-            place.partial = Partial::default();
+            place.partial = Arc::default();
         } else if length > 0 {
             ledger.hold(ledger.current.0, 1);
             let piece =
                 Piece { index: ledger.current.0, at: operation.at as u32, len: operation.body.len() as u32 };
-            place.partial.pieces.push(piece);
+            Arc::make_mut(&mut place.partial).pieces.push(piece);
         }
     }
 
     /// Takes the pieces of a row, with the hold each has on its entry; none unless the row is complete.
     pub(crate) fn take_parts(&mut self, origin: Origin, ledger: &mut Ledger<'_>) -> Vec<Piece> {
         let Some(place) = self.places.get_mut(&origin.place()) else { return Vec::new() };
-        let place = Arc::make_mut(place);
         if place.partial.pieces.is_empty() || place.partial.len() != place.partial.expected {
             place.drop_partial(ledger);
         }
-        std::mem::take(&mut place.partial).pieces
+        Arc::unwrap_or_clone(std::mem::take(&mut place.partial)).pieces
     }
 }
 
 impl Place {
     fn drop_partial(&mut self, ledger: &mut Ledger<'_>) {
-        for piece in std::mem::take(&mut self.partial).pieces {
+        for piece in &std::mem::take(&mut self.partial).pieces {
             ledger.release(piece.index, 1);
         }
     }

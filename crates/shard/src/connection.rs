@@ -25,8 +25,9 @@ pub(crate) struct Products {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // A box would cost every publish an allocation.
 pub(crate) enum Step<'a> {
-    /// A request for the broker. More input may be behind it.
-    Request(Request<'a>),
+    /// A request for the broker, and exchange and key of the publish behind it if that was asked for. More input may be
+    /// behind it.
+    Request(Request<'a>, Option<(&'a [u8], &'a [u8])>),
     /// The rest is incomplete.
     More,
     /// An answer must come first.
@@ -98,14 +99,17 @@ impl Connection {
         }
     }
 
-    /// Decodes from the front of `input` until something arises.
+    /// Decodes from the front of `input` until something arises; with `peek` looks at what is behind a publish as well.
     #[inline]
-    pub(crate) fn receive<'a>(&'a mut self, input: &'a [u8]) -> (usize, Step<'a>) {
+    pub(crate) fn receive<'a>(&'a mut self, input: &'a [u8], peek: bool) -> (usize, Step<'a>) {
         match &mut self.protocol {
             Protocol::Amqp(session) => {
                 let (taken, step) = session.receive(input, &mut self.out);
                 let step = match step {
-                    proto_amqp::Step::Request(request) => Step::Request(request),
+                    proto_amqp::Step::Request(request) => {
+                        let coming = if peek { proto_amqp::coming_publish(&input[taken..]) } else { None };
+                        Step::Request(request, coming)
+                    }
                     proto_amqp::Step::More => Step::More,
                     proto_amqp::Step::Waiting => Step::Waiting,
                     proto_amqp::Step::End => Step::End,
@@ -115,7 +119,7 @@ impl Connection {
             Protocol::Kafka(session) => {
                 let (taken, step) = session.receive(input, &mut self.out);
                 let step = match step {
-                    proto_kafka::Step::Request(request) => Step::Request(request),
+                    proto_kafka::Step::Request(request) => Step::Request(request, None),
                     proto_kafka::Step::More => Step::More,
                     proto_kafka::Step::Waiting => Step::Waiting,
                     proto_kafka::Step::End => Step::End,
@@ -137,8 +141,16 @@ impl Connection {
         session!(&mut self.protocol, session => session.flush(&mut self.out));
     }
 
-    pub(crate) fn abandon(&mut self) -> Vec<Request<'static>> {
-        session!(&mut self.protocol, session => session.abandon().collect())
+    pub(crate) fn abandon(&mut self) {
+        session!(&mut self.protocol, session => session.abandon());
+    }
+
+    /// Asks for the memory that an event will need soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, event: &Event) {
+        if let Protocol::Amqp(session) = &self.protocol {
+            session.prefetch(event);
+        }
     }
 
     /// `unread`: its input is left unread on purpose, so its silence says nothing.

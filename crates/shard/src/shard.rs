@@ -18,6 +18,8 @@ const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES: usize = 4 << 20;
 /// Bytes decoded before a connection's bounds are looked at again.
 const CHECK_BYTES: usize = 16 << 10;
+/// So many events before it is taken in an event's memory is asked for.
+const AHEAD: usize = 4;
 
 /// What a shard is started with.
 #[derive(Clone, Debug)]
@@ -179,10 +181,15 @@ impl Shard {
         connection.out.lend(|| self.spare.pop().unwrap_or_default());
         let (mut used, mut checked) = (0, 0);
         while !connection.ended {
-            let (taken, step) = connection.receive(&bytes[used..]);
+            let (taken, step) = connection.receive(&bytes[used..], self.broker.routes_vary());
             used += taken;
             match step {
-                Step::Request(request) => self.broker.handle(conn, request),
+                Step::Request(request, coming) => {
+                    if let Some((exchange, key)) = coming {
+                        self.broker.prefetch_route(exchange, key);
+                    }
+                    self.broker.handle(conn, request);
+                }
                 Step::More => break,
                 Step::Waiting => {
                     connection.hungry = used < bytes.len();
@@ -262,7 +269,8 @@ impl Shard {
         self.now = now;
         self.requests(conn);
         let Some(mut connection) = self.connections.remove(&conn) else { return };
-        for request in connection.abandon() {
+        connection.abandon();
+        while let Some(request) = connection.poll_request() {
             self.broker.handle(conn, request);
         }
         self.broker.disconnected(conn);
@@ -359,6 +367,7 @@ impl Shard {
             // Those of one connection come in rows: what is looked up for the first serves all.
             let mut next = Some(event);
             while let Some(event) = next {
+                self.broker.coming_event(AHEAD).into_iter().for_each(|coming| connection.prefetch(coming));
                 connection.on_event(&event);
                 while let Some(request) = connection.poll_request() {
                     asked = true;

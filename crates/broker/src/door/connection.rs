@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base::{Map, map};
+use base::Table;
 use model::{ConsumerId, GroupId, Lane, Peer, QueueId};
 
 use crate::door::log::RefusedBatches;
@@ -20,7 +20,7 @@ pub(crate) struct Connection {
     pub admitted: bool,
     pub vhost: Option<Arc<str>>,
     pub lanes: BTreeMap<Lane, LaneState>,
-    pub consumers: Map<ConsumerId, Consumer>,
+    pub consumers: Table<ConsumerId, Consumer>,
     /// Those of them that their lane's window bounds.
     pub windowed: BTreeSet<(Lane, ConsumerId)>,
     /// Published and not yet applied.
@@ -96,7 +96,7 @@ impl Consumer {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: Peer) -> Connection {
+    pub(crate) fn new(peer: Peer, seed: u64) -> Connection {
         Connection {
             peer,
             user: None,
@@ -104,7 +104,7 @@ impl Connection {
             admitted: false,
             vhost: None,
             lanes: BTreeMap::new(),
-            consumers: map(0),
+            consumers: Table::new(seed),
             windowed: BTreeSet::new(),
             unconfirmed_bytes: 0,
             owing: Vec::new(),

@@ -13,6 +13,9 @@ use super::outgoing::Waits;
 use crate::Broker;
 use crate::parcel::{Content, Question};
 
+/// So many grants before it is told of one a consumer's memory is asked for.
+const AHEAD: usize = 8;
+
 impl Broker {
     /// Starts a consumer, or says why not.
     pub(crate) fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>) {
@@ -144,9 +147,21 @@ impl Broker {
         self.post_to(group, Content::Unsubscribe { group, queue, key });
     }
 
+    /// The session allows consumers more messages.
+    pub(crate) fn grants(&mut self, conn: ConnId, grants: &[(ConsumerId, u32)]) {
+        for (at, (consumer, messages)) in grants.iter().enumerate() {
+            if let Some((coming, _)) = grants.get(at + AHEAD)
+                && let Some(connection) = self.door.connections.get(&conn)
+            {
+                connection.consumers.prefetch(coming);
+            }
+            self.grant(conn, *consumer, *messages);
+        }
+    }
+
     /// The session allows a consumer more messages. Its host is told when it has no more than half of them left: then
     /// one parcel does for many, and the host, which hands nothing out but past this door, never runs out meanwhile.
-    pub(crate) fn grant(&mut self, conn: ConnId, id: ConsumerId, messages: u32) {
+    fn grant(&mut self, conn: ConnId, id: ConsumerId, messages: u32) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let Some(consumer) = connection.consumers.get_mut(&id) else { return };
         consumer.allowed = consumer.allowed.map(|allowed| allowed.saturating_add(messages));

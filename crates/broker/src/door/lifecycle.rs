@@ -19,7 +19,7 @@ const DEFAULT_USER: &str = "guest";
 impl Broker {
     /// A connection was accepted.
     pub fn connected(&mut self, conn: ConnId, peer: Peer) {
-        self.door.connections.insert(conn, Connection::new(peer));
+        self.door.connections.insert(conn, Connection::new(peer, self.settings.seed));
         self.counters.connections_opened += 1;
     }
 

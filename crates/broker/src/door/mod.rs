@@ -14,10 +14,10 @@ mod replies;
 mod settle;
 mod stream;
 
-use base::{Map, map};
+use base::{Map, Table, map};
 use model::{Change, ConnId, ConsumerId, GroupId, Lane, OpSequence, QueueId};
 
-use crate::parcel::Ticket;
+use crate::parcel::{Content, Ticket};
 use connection::Connection;
 use log::{Gather, Part, Partitions};
 use outgoing::Outgoing;
@@ -65,7 +65,7 @@ pub(crate) struct Door {
     pub pending: Map<Ticket, Pending>,
     pub changes: Map<OpSequence, PendingChange>,
     /// Where settlements go. Streams are not here: settling their messages ends nothing.
-    pub group_of: Map<QueueId, GroupId>,
+    pub group_of: Table<QueueId, GroupId>,
     /// Publishes routed to several groups: how many have not applied them yet.
     pub spread: Map<(ConnId, Lane, u64), u32>,
     /// Partitions that were looked up.
@@ -89,7 +89,7 @@ impl Door {
             routes: Routes::new(seed),
             pending: map(seed),
             changes: map(seed),
-            group_of: map(seed),
+            group_of: Table::new(seed),
             spread: map(seed),
             partitions: Partitions::new(seed),
             gathers: map(seed),
@@ -97,6 +97,16 @@ impl Door {
             parts: map(seed),
             producers: 0,
             next_ticket: 1,
+        }
+    }
+
+    /// Asks for the memory of the consumer that a parcel is for.
+    #[inline]
+    pub(crate) fn prefetch(&self, coming: &Content) {
+        if let Content::Handed { handed, .. } = coming
+            && let Some(connection) = self.connections.get(&handed.key.conn)
+        {
+            connection.consumers.prefetch(&handed.key.consumer);
         }
     }
 

@@ -50,10 +50,10 @@ impl Broker {
         self.counters.published_bytes += publish.record.body.map_or(0, <[u8]>::len) as u64;
         let (exchange, key) = (publish.record.exchange, publish.record.routing_key);
         let version = self.topology.version();
-        let (slot, known) = routes.find(version, vhost, exchange, key);
+        let (mut slot, known) = routes.find(version, vhost, exchange, key);
         if !known {
             match look_up(&self.topology, by_group, &mut self.targets, vhost, publish) {
-                Ok(targets) => routes.remember(slot, version, (vhost, exchange, key), targets),
+                Ok(targets) => slot = routes.remember(slot, version, (vhost, exchange, key), targets),
                 Err(refusal) => return self.refuse(conn, Some(publish.lane), refusal),
             }
         }

@@ -1,7 +1,7 @@
 //! Settling: what a session is done with, gathered by queue until an entry leaves.
 
 use model::entry::COUNT;
-use model::{ConnId, ConsumerId, Lane, OperationKind, Outcome, QueueId, Seq};
+use model::{ConnId, ConsumerId, Lane, OperationKind, Outcome, QueueId, Seq, Settlement};
 
 use crate::Broker;
 use crate::parcel::Content;
@@ -9,19 +9,22 @@ use crate::parcel::Content;
 /// Messages a consumer without any bound is granted ahead, where a window was lifted and may come back: what has
 /// been granted cannot be called back, only what is handed out for it.
 const UNBOUNDED: u32 = 1024;
+/// So many settlements before it is needed the group of a queue is asked for.
+const AHEAD: usize = 8;
 
 impl Broker {
-    /// Ends the delivery of `range`, all of it delivered on this lane.
-    pub(crate) fn settle(
-        &mut self,
-        conn: ConnId,
-        lane: Lane,
-        queue: QueueId,
-        range: (Seq, Seq),
-        outcome: Outcome,
-    ) {
-        self.settle_range(queue, range, outcome);
-        let count = u32::try_from(range.1.0 - range.0.0 + 1).unwrap_or(u32::MAX);
+    /// Ends deliveries, all of them made on this lane.
+    pub(crate) fn settle(&mut self, conn: ConnId, lane: Lane, settlements: &[Settlement]) {
+        let mut count = 0;
+        for (at, Settlement { queue, first, last, outcome }) in settlements.iter().enumerate() {
+            settlements
+                .get(at + AHEAD)
+                .into_iter()
+                .for_each(|coming| self.door.group_of.prefetch(&coming.queue));
+            self.settle_range(*queue, (*first, *last), *outcome);
+            count += last.0 - first.0 + 1;
+        }
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
         let Some(state) = connection.lanes.get_mut(&lane) else { return };
         state.held = state.held.saturating_sub(count);

@@ -85,9 +85,12 @@ impl Broker {
             let text = format!("group {} halted at entry {index}: {}", group.id, halt.0);
             self.notices.push_back(Notice::Halt(text));
         }
-        for effect in effects.drain(..) {
+        let mut rest = effects.drain(..);
+        while let Some(effect) = rest.next() {
+            self.host.groups[at].prefetch(rest.as_slice());
             self.effect(at, effect);
         }
+        drop(rest);
         self.note_batches(at, index, block);
         let group = &mut self.host.groups[at];
         group.effects = effects;
@@ -118,10 +121,12 @@ impl Broker {
             }
             Effect::HandedOut { queue } => group.wake(queue),
             Effect::Configured { queue } => {
-                if let Some(state) = group.machine.queue(queue) {
-                    // One that is there already keeps its consumers and what they hold.
-                    let hosted = || HostedQueue::new(Delivery::new(state, &self.pool));
-                    group.queues.entry(queue).or_insert_with(hosted);
+                // One that is there already keeps its consumers and what they hold.
+                if let Some(state) = group.machine.queue(queue)
+                    && !group.queues.contains_key(&queue)
+                {
+                    let delivery = Delivery::new(state, &self.pool);
+                    group.queues.insert(queue, Box::new(HostedQueue::new(delivery)));
                 }
             }
             Effect::Deleted { queue, messages } => {
@@ -172,6 +177,7 @@ impl Broker {
         let group = &mut self.host.groups[at];
         let Some(mut hosted) = group.queues.remove(&queue) else { return };
         group.reading.remove(&queue);
+        group.takers.remove(&queue);
         for (key, _) in hosted.delivery.on_deleted() {
             self.post.send(key.shard, Content::Revoked { key });
         }

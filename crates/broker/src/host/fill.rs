@@ -50,7 +50,8 @@ impl Broker {
             hosted.delivered += handed.items.len() as u64;
             self.post.send(handed.key.shard, Content::Handed { group: id, queue, handed });
         }
-        self.host.groups[at].handed = handed;
+        hosted.note_taker(queue, &mut group.takers);
+        group.handed = handed;
         if let Some(bound) = wanted {
             self.raise_bound(at, queue, bound);
         }

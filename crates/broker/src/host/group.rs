@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base::{Block, Map, Pool, map};
+use base::{Block, Map, Pool, Table, map, prefetch};
 use model::{GroupId, Index, OpSequence, Origin, QueueId, Seq, ShardId};
 use queue::{Delivery, Effect, Fetched, GroupMachine, Handed, View, Wanted};
 use replica::Replica;
@@ -39,11 +39,28 @@ pub(crate) struct HostedQueue {
     pub bound: Seq,
     /// Messages handed out since the start.
     pub delivered: u64,
+    /// Whether it is among its group's takers.
+    has_taker: bool,
 }
 
 impl HostedQueue {
     pub(crate) fn new(delivery: Delivery) -> HostedQueue {
-        HostedQueue { delivery, awake: false, bound: Seq(0), delivered: 0 }
+        HostedQueue { delivery, awake: false, bound: Seq(0), delivered: 0, has_taker: false }
+    }
+
+    /// Keeps `takers` true after the delivery was changed.
+    #[inline]
+    pub(crate) fn note_taker(&mut self, queue: QueueId, takers: &mut Table<QueueId, ()>) {
+        let has_taker = self.delivery.has_credit();
+        if has_taker == self.has_taker {
+            return;
+        }
+        self.has_taker = has_taker;
+        if has_taker {
+            takers.insert(queue, ());
+        } else {
+            takers.remove(&queue);
+        }
     }
 }
 
@@ -151,13 +168,19 @@ fn piece_key(log: QueueId, wanted: Wanted) -> PieceKey {
     (log, wanted.index, wanted.at, wanted.ordinal)
 }
 
+/// So many effects before it is changed a queue's memory is asked for.
+const AHEAD: usize = 8;
+
 /// One group.
 #[derive(Debug)]
 pub(crate) struct QueueGroup {
     pub id: GroupId,
     pub log: GroupLog,
     pub machine: GroupMachine,
-    pub queues: Map<QueueId, HostedQueue>,
+    /// Boxed, so that the map itself stays small and near.
+    pub queues: Table<QueueId, Box<HostedQueue>>,
+    /// Queues of which somebody would take a message now.
+    pub takers: Table<QueueId, ()>,
     /// Queues that may have something to hand out; each once.
     pub active: Vec<QueueId>,
     /// Queues that wait for an entry to be read.
@@ -190,7 +213,8 @@ impl QueueGroup {
             id,
             log,
             machine,
-            queues: map(seed),
+            queues: Table::new(seed),
+            takers: Table::new(seed),
             active: Vec::new(),
             reading: BTreeSet::new(),
             loaded: Loaded::new(seed),
@@ -209,8 +233,9 @@ impl QueueGroup {
     /// Delivery state starts anew: everything unsettled is ready.
     pub(crate) fn rebuild_deliveries(&mut self, pool: &Pool) {
         self.queues.clear();
+        self.takers.clear();
         for (queue, state) in self.machine.queues() {
-            self.queues.insert(queue, HostedQueue::new(Delivery::new(state, pool)));
+            self.queues.insert(queue, Box::new(HostedQueue::new(Delivery::new(state, pool))));
         }
     }
 
@@ -233,7 +258,23 @@ impl QueueGroup {
             hosted.awake = true;
             self.active.push(queue);
         }
+        hosted.note_taker(queue, &mut self.takers);
         true
+    }
+
+    /// Asks for the memory of the queues whose delivery is changed soon: first for where they stand, then for them.
+    #[inline]
+    pub(crate) fn prefetch(&self, coming: &[Effect]) {
+        let queue_of = |effect: &Effect| match effect {
+            Effect::Enqueued { queue, .. } | Effect::Settled { queue, .. } => Some(*queue),
+            _ => None,
+        };
+        if let Some(queue) = coming.get(2 * AHEAD).and_then(queue_of) {
+            self.queues.prefetch(&queue);
+        }
+        if let Some(queue) = coming.get(AHEAD).and_then(queue_of) {
+            self.queues.get(&queue).into_iter().for_each(|hosted| prefetch(&**hosted));
+        }
     }
 }
 

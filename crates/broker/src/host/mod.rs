@@ -77,7 +77,7 @@ impl Host {
     #[inline]
     pub(crate) fn has_takers(&self, group: GroupId, queues: &[QueueId]) -> bool {
         let Some(group) = self.by_group.get(&group).map(|at| &self.groups[*at]) else { return false };
-        queues.iter().any(|queue| group.queues.get(queue).is_some_and(|hosted| hosted.delivery.has_credit()))
+        queues.iter().any(|queue| group.takers.contains_key(queue))
     }
 
     /// The logged groups hosted here.

@@ -117,7 +117,7 @@ fn what_was_returned_comes_again_before_what_is_granted_behind_it() {
     node.run();
     // The return is on its way to the disk when the next message is settled.
     node.settle(client, got[1].0, Outcome::Accept);
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 1 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 1)]));
     node.run();
     node.hold_up_disks(false);
     node.run();

@@ -6,7 +6,7 @@ use auth::{Authenticator, User};
 use base::{Now, Pool};
 use model::{
     Arguments, Change, ConnId, ConsumerId, Delivered, Event, Lane, Limits, NodeId, Outcome, Peer, Protocol,
-    Publish, QueueDeclaration, QueueId, Record, Request, Seq, ShardId, Subscribe,
+    Publish, QueueDeclaration, QueueId, Record, Request, Seq, Settlement, ShardId, Subscribe,
 };
 
 use super::disk::MemoryDisk;
@@ -282,7 +282,8 @@ impl Node {
     }
 
     pub(super) fn settle(&mut self, client: Client, (queue, seq): (QueueId, Seq), outcome: Outcome) {
-        self.ask(client, Request::Settle { lane: LANE, queue, first: seq, last: seq, outcome });
+        let one = Settlement { queue, first: seq, last: seq, outcome };
+        self.ask(client, Request::Settle { lane: LANE, settlements: &[one] });
     }
 
     /// Nothing is remembered for anybody: all that was asked and published has been answered.

@@ -266,14 +266,14 @@ fn credit_is_kept_and_settling_takes_nothing_away() {
     node.run_after(1000);
     assert_eq!(bodies(&node.heard(client)).len(), 0, "settling alone grants nothing and returns nothing");
     assert_eq!(frames(&node), before, "there is nothing to be remembered of it");
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 2 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 2)]));
     node.run();
     assert_eq!(bodies(&node.heard(client)).concat(), "34");
     // Another one begins anew, and neither heeds the other.
     let heard = follow(&mut node, client, 2, StreamStart::First, 100);
     assert_eq!(bodies(&heard).concat(), "0123456789");
     node.ask(client, Request::Unsubscribe { lane: LANE, consumer: ConsumerId(2) });
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 9)]));
     node.run();
     assert_eq!(bodies(&node.heard(client)).concat(), "56789");
     assert_eq!(node.passive(client, STREAM).len(), 1);
@@ -315,7 +315,7 @@ fn what_was_trimmed_is_passed_over() {
     let heard = follow(&mut node, client, 1, StreamStart::First, 1);
     assert_eq!(bodies(&heard), ["a"]);
     trim(&mut node, client, 3);
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 9)]));
     node.run();
     assert_eq!(places(&node.heard(client)), [3]);
     let heard = follow(&mut node, client, 2, StreamStart::Offset(1), 9);
@@ -345,7 +345,7 @@ fn what_was_removed_is_passed_over_in_rows_and_in_batches() {
     remove(&mut node, log, &[(0, 1), (3, 3), (5, 6), (8, 8)]);
     let heard = follow(&mut node, client, 1, StreamStart::First, 2);
     assert_eq!(places(&heard), [2, 4]);
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 9)]));
     node.run();
     let heard = node.heard(client);
     assert_eq!((places(&heard), bodies(&heard).concat()), (vec![7, 9], "79".into()));
@@ -364,7 +364,7 @@ fn what_kafka_wrote_is_mapped_whatever_way_it_was_compressed() {
         node.heard(client);
         let heard = follow(&mut node, client, 1, StreamStart::Offset(2), 1);
         assert_eq!((places(&heard), bodies(&heard).concat()), (vec![2], "b".into()), "{codec:?}");
-        node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 9 });
+        node.ask(client, Request::Grant(&[(ConsumerId(1), 9)]));
         node.run();
         let heard = node.heard(client);
         assert_eq!(bodies(&heard), ["c", "last"]);
@@ -427,7 +427,7 @@ fn a_log_that_is_read_from_disk() {
     let client = node.connect(client.0);
     let heard = follow(&mut node, client, 1, StreamStart::First, 10);
     assert_eq!(places(&heard), (0..10).collect::<Vec<_>>());
-    node.ask(client, Request::Grant { consumer: ConsumerId(1), messages: 1000 });
+    node.ask(client, Request::Grant(&[(ConsumerId(1), 1000)]));
     node.run();
     let heard = node.heard(client);
     assert_eq!(places(&heard), (10..300).collect::<Vec<_>>());

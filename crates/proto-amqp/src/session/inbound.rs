@@ -136,8 +136,10 @@ impl Session {
             && rest[20] == END
             && self.stage == Stage::Open
             && self.replaying.is_empty()
-            && self.outbox.len() < GATHERED_MAX
-            && matches!(self.outbox.back(), None | Some(Due::Settle { .. }))
+            && match self.outbox.back() {
+                Some(Due::Settle(_, settlements)) => settlements.len() < GATHERED_MAX,
+                due => due.is_none(),
+            }
     }
 
     /// Lets parked frames go on until a request is due; returns whether one is.

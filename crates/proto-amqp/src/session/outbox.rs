@@ -1,10 +1,11 @@
 //! Requests that are due: gathered while input and events are taken in, lent one by one.
 //!
-//! Settlements of neighbouring places are one request; grants follow the settlements that allowed them.
+//! Settlements of one lane that come in a row are one request; grants follow the settlements that allowed them.
 
 use std::collections::VecDeque;
 
-use model::{ConsumerId, Lane, Outcome, QueueId, Record, Request, Seq, Subscribe};
+use model::{ConsumerId, Lane, Outcome, Record, Request, Settlement, Subscribe};
+use smallvec::{SmallVec, smallvec};
 
 use super::inbound::Turn;
 use super::settle::Held;
@@ -19,13 +20,7 @@ const JOINED_MAX: usize = 4;
 pub(super) enum Due {
     /// Rare ones; boxed, because settlements, which are as many as messages, are moved at their size.
     Plain(Box<Request<'static>>),
-    Settle {
-        lane: Lane,
-        queue: QueueId,
-        first: Seq,
-        last: Seq,
-        outcome: Outcome,
-    },
+    Settle(Lane, SmallVec<[Settlement; 1]>),
     Authenticate {
         user: String,
         password: Vec<u8>,
@@ -50,36 +45,30 @@ pub(super) enum Due {
 }
 
 impl Due {
-    /// What still matters when the connection is gone.
-    pub(super) fn into_ending(self) -> Option<Request<'static>> {
+    /// Whether it still matters when the connection is gone.
+    pub(super) fn ends_something(&self) -> bool {
         match self {
-            Due::Plain(request) if matches!(*request, Request::CloseLane { .. } | Request::Close) => {
-                Some(*request)
-            }
-            Due::Settle { lane, queue, first, last, outcome } => {
-                Some(Request::Settle { lane, queue, first, last, outcome })
-            }
-            _ => None,
+            Due::Plain(request) => matches!(**request, Request::CloseLane { .. } | Request::Close),
+            Due::Settle(..) => true,
+            _ => false,
         }
     }
 }
 
-/// Adds the end of one delivery, to the last request where it continues that.
-pub(super) fn settle(outbox: &mut VecDeque<Due>, on: Lane, held: &Held, how: Outcome) {
-    if let Some(Due::Settle { lane, queue, last, outcome, .. }) = outbox.back_mut()
-        && (*lane, *queue, *outcome) == (on, held.queue, how)
-        && last.0 + 1 == held.seq.0
-    {
-        last.0 += 1;
-        return;
+/// Adds the end of one delivery, to the last request where that is one of settlements of its lane.
+pub(super) fn settle(outbox: &mut VecDeque<Due>, on: Lane, held: &Held, outcome: Outcome) {
+    let one = Settlement { queue: held.queue, first: held.seq, last: held.seq, outcome };
+    match outbox.back_mut() {
+        Some(Due::Settle(lane, settlements)) if *lane == on => match settlements.last_mut() {
+            Some(newest) if continues(newest, &one) => newest.last = one.last,
+            _ => settlements.push(one),
+        },
+        _ => outbox.push_back(Due::Settle(on, smallvec![one])),
     }
-    outbox.push_back(Due::Settle {
-        lane: on,
-        queue: held.queue,
-        first: held.seq,
-        last: held.seq,
-        outcome: how,
-    });
+}
+
+fn continues(newest: &Settlement, one: &Settlement) -> bool {
+    (newest.queue, newest.outcome) == (one.queue, one.outcome) && newest.last.0 + 1 == one.first.0
 }
 
 impl Session {
@@ -97,7 +86,7 @@ impl Session {
         match self.grants.iter_mut().rev().take(JOINED_MAX).find(|(other, _)| *other == consumer) {
             Some((_, messages)) => *messages += 1,
             // Perhaps it was cancelled meanwhile: then the grant finds nobody, which is cheaper than to look first.
-            None => self.grants.push_back((consumer, 1)),
+            None => self.grants.push((consumer, 1)),
         }
     }
 
@@ -116,8 +105,9 @@ impl Session {
     /// The next request due; there must be one.
     pub(super) fn lend(&mut self) -> Request<'_> {
         let Some(due) = self.outbox.pop_front() else {
-            let (consumer, messages) = self.grants.pop_front().expect("something is due");
-            return Request::Grant { consumer, messages };
+            self.lent_grants.clear();
+            std::mem::swap(&mut self.grants, &mut self.lent_grants);
+            return Request::Grant(&self.lent_grants);
         };
         self.lent = Some(due);
         let this = &*self;
@@ -127,9 +117,7 @@ impl Session {
                 this.assembled_request(lane, token)
             }
             Due::Plain(request) => (**request).clone(),
-            Due::Settle { lane, queue, first, last, outcome } => {
-                Request::Settle { lane: *lane, queue: *queue, first: *first, last: *last, outcome: *outcome }
-            }
+            Due::Settle(lane, settlements) => Request::Settle { lane: *lane, settlements },
             Due::Authenticate { user, password } => Request::Authenticate { user, password },
             Due::Enter { vhost } => Request::Enter { vhost },
             Due::Subscribe { queue, with } => Request::Subscribe(Subscribe { queue, ..(**with).clone() }),

@@ -79,7 +79,7 @@ impl Broker {
             Request::CloseLane { lane } => vec![Event::LaneClosed(*lane)],
             Request::Close => vec![Event::Closed],
             Request::Publish(publish) => publish_answer(publish),
-            Request::Settle { .. } | Request::Grant { .. } | Request::Window { .. } => vec![],
+            Request::Settle { .. } | Request::Grant(_) | Request::Window { .. } => vec![],
             Request::Subscribe(subscribe) => self.subscribe_answer(subscribe),
             Request::Unsubscribe { lane, consumer } => vec![Event::Unsubscribed(*lane, *consumer)],
             Request::Get { lane, queue: "empty", .. } => vec![Event::Empty(*lane)],
@@ -149,9 +149,9 @@ fn change_answer(lane: Lane, change: &Change) -> Event {
     }
 }
 
-/// What a request says, without the address of its function.
-pub(super) fn told(request: &Request<'_>) -> String {
-    match request {
+/// What a request says, without the address of its function; settlements and grants one by one.
+pub(super) fn told(request: &Request<'_>) -> Vec<String> {
+    let one = match request {
         Request::Publish(Publish { lane, token, mandatory, record, .. }) => {
             let Record { exchange, routing_key, prefix, body, priority, .. } = record;
             let body = body.unwrap_or(&[]);
@@ -160,12 +160,21 @@ pub(super) fn told(request: &Request<'_>) -> String {
                 "publish {lane} {token} {mandatory} {exchange}/{routing_key} {priority} {prefix:?} {body}"
             )
         }
-        Request::Settle { lane, queue, first, last, outcome } => {
-            format!("settle {lane} {queue} {first}..={last} {outcome:?}")
+        Request::Settle { lane, settlements } => {
+            let told = |s: &Settlement| {
+                format!("settle {lane} {} {}..={} {:?}", s.queue, s.first, s.last, s.outcome)
+            };
+            return settlements.iter().map(told).collect();
         }
-        Request::Grant { consumer, messages } => format!("grant {consumer} {messages}"),
+        Request::Grant(grants) => {
+            return grants
+                .iter()
+                .map(|(consumer, messages)| format!("grant {consumer} {messages}"))
+                .collect();
+        }
         other => format!("{other:?}"),
-    }
+    };
+    vec![one]
 }
 
 /// A client, a session and a broker.
@@ -226,7 +235,7 @@ impl Talk {
             let (used, step) = self.session.receive(&self.unread, &mut self.out);
             let (go_on, events) = match step {
                 Step::Request(request) => {
-                    self.asked.push(told(&request));
+                    self.asked.extend(told(&request));
                     (true, self.broker.answer(&request))
                 }
                 Step::More => (false, vec![]),
@@ -255,7 +264,7 @@ impl Talk {
             self.session.on_event(&event, &mut self.out);
         }
         while let Some(request) = self.session.poll_request(&mut self.out) {
-            self.asked.push(told(&request));
+            self.asked.extend(told(&request));
             let events = self.broker.answer(&request);
             match self.silent {
                 true => self.unsaid.extend(events),

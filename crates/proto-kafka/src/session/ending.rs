@@ -5,7 +5,7 @@
 use base::SendBuffer;
 use model::membership::GroupAnswer;
 use model::topic::LogRefusal;
-use model::{LogAnswer, LogRequest, Request};
+use model::{LogAnswer, LogRequest};
 
 use super::pending::Kind;
 use super::{Due, Session, Stage};
@@ -50,14 +50,10 @@ impl Session {
         }
     }
 
-    /// The connection died: what waits for others is called off.
-    pub fn abandon(&mut self) -> impl Iterator<Item = Request<'static>> {
+    /// The connection died: what waits for others is called off. To be polled for as ever.
+    pub fn abandon(&mut self) {
         self.end();
-        let due = std::mem::take(&mut self.outbox);
-        due.into_iter().filter_map(|due| match due {
-            Due::Log(token, request) => Some(Request::Log { token, request }),
-            _ => None,
-        })
+        self.outbox.retain(|due| matches!(due, Due::Log(..)));
     }
 
     /// The node is going away: nothing more is read, waiting members are told to ask again, waiting fetches are

@@ -194,11 +194,12 @@ fn waiting_is_called_off_when_the_connection_breaks() {
     let produced = rig.send(api::PRODUCE, 9, &produce(9, 1, &[Some(batch(0, 80))]));
     let joined = rig.send(api::JOIN_GROUP, 2, &JoinGroupRequest::default());
     assert_eq!((fetched.len(), produced.len(), joined.len()), (1, 1, 1));
+    rig.session.abandon();
     let called_off: Vec<u64> = rig
-        .session
-        .abandon()
-        .filter_map(|request| match request {
-            model::Request::Log { request: LogRequest::Cancel { token }, .. } => Some(token),
+        .polled()
+        .into_iter()
+        .filter_map(|(_, asked)| match asked {
+            Asked::Log(LogRequest::Cancel { token }) => Some(token),
             _ => None,
         })
         .collect();
