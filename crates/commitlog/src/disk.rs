@@ -1,7 +1,8 @@
 //! What the log asks of a disk, as values. The runtime does it to real files, the simulator to imagined ones.
 //!
 //! Names are relative to the data directory and use `/`. Operations of one file are carried out in the order in
-//! which they were asked for, but reads overtake each other; those of different files in any order.
+//! which they were asked for, but reads overtake each other; those of different files in any order. But writes, of
+//! whatever files: each is begun when the one asked for before it is durable, and none after one that failed.
 
 use std::sync::Arc;
 

@@ -17,6 +17,14 @@ use crate::segment::{FIRST_FLUSH, Link, SegmentHeader, State};
 /// which would cost the disk as much again, while the sync of blocks never written adds little to theirs.
 const LARGE: u64 = if cfg!(test) { 4 << 10 } else { 512 << 10 };
 
+/// Flushes given to the disk at most: one that is being written, and one to be begun when that one is durable, so that
+/// the disk need not wait for a turn of the loop.
+const FLIGHTS_MAX: usize = 2;
+
+/// Bytes from which on a flush is given to the disk behind another one. A smaller one rather grows meanwhile: each is a
+/// commit of the file system's journal where its blocks are new.
+const AHEAD_MIN: u64 = 2 << 20;
+
 /// How much larger that segment is: what moves a segment out of the ring costs as many syncs whatever is in it.
 const LARGER: u64 = 4;
 
@@ -43,9 +51,14 @@ pub(crate) struct InFlight {
 }
 
 impl CommitLog {
-    /// If none is under way and there is something to write, seals the open flush into one write.
+    /// If there is something to write, and nothing under way or enough to go behind it, seals the open flush into one
+    /// write.
     pub fn flush(&mut self) -> bool {
-        if self.failed || self.in_flight.is_some() || self.open[0].is_empty() {
+        // Where segments are small, so is all else.
+        let ahead_min = AHEAD_MIN.min(self.config.segment_bytes / 8);
+        let is_due = self.in_flight.is_empty()
+            || (self.in_flight.len() < FLIGHTS_MAX && self.open[0].bytes() as u64 >= ahead_min);
+        if self.failed || !is_due || self.open[0].is_empty() {
             return false;
         }
         let mut flush = self.open.pop_front().expect("a flush is always open");
@@ -162,7 +175,7 @@ impl CommitLog {
         self.stats.syncs += 1;
         self.stats.frames += sealed.frames.len() as u64;
         self.stats.bytes_written += sealed.bytes as u64;
-        self.in_flight = Some(InFlight { number, frames: sealed.frames, floor });
+        self.in_flight.push_back(InFlight { number, frames: sealed.frames, floor });
         let offset = if begins { 0 } else { u64::from(offset) };
         self.operations.ask(UnderWay::Flush, |id| DiskOp::Write { id, file, offset, blocks });
         if planted(Bug::AckBeforeSync) {
@@ -170,9 +183,9 @@ impl CommitLog {
         }
     }
 
-    /// The flush under way is durable.
+    /// The first of the flushes under way is durable.
     pub(crate) fn flushed(&mut self) {
-        let flush = self.in_flight.take().expect("a completed flush was under way");
+        let flush = self.in_flight.pop_front().expect("a completed flush was under way");
         if self.failed {
             return;
         }

@@ -7,8 +7,8 @@
 //!
 //! The walk of an entry: [`CommitLog::append`] copies it (or, when large, a reference) into the open flush;
 //! [`CommitLog::flush`] gives the flush its place and makes it one [`disk::DiskOp::Write`]; its completion makes
-//! [`LogEvent::Durable`]. One flush is under way at most, so a flush on disk proves that the one before was synced:
-//! what recovery finds broken at the very end was never durable, what it finds broken elsewhere is damage.
+//! [`LogEvent::Durable`]. The disk begins a flush when the one before is durable, so a flush on disk proves that
+//! the one before was synced: what recovery finds broken at the very end was never durable, what it finds broken elsewhere is damage.
 
 mod budget;
 mod cache;

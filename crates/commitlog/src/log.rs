@@ -226,7 +226,8 @@ pub struct CommitLog {
     /// Flushes not yet written; the last one is being filled.
     pub(crate) open: VecDeque<OpenFlush>,
     pub(crate) spare: Vec<OpenFrame>,
-    pub(crate) in_flight: Option<InFlight>,
+    /// Flushes under way, which the disk writes one after the other.
+    pub(crate) in_flight: VecDeque<InFlight>,
     next_number: u64,
     /// The last durable flush.
     pub(crate) durable: u64,
@@ -265,7 +266,7 @@ impl CommitLog {
             tail: found.tail,
             open: VecDeque::new(),
             spare: Vec::new(),
-            in_flight: None,
+            in_flight: VecDeque::new(),
             next_number: found.next_number,
             durable: found.tail.link.number,
             floor: found.floor,
@@ -349,7 +350,7 @@ impl CommitLog {
 
     /// True when no flush is under way: one sealed now is written at once.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_none()
+        self.in_flight.is_empty()
     }
 
     /// True when nothing waits to become durable: no entry, no hard state, no checkpoint.

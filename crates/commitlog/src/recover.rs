@@ -6,8 +6,8 @@
 //! 2. From the newest segment backwards by its `previous` links to the one that holds the floor: the chain.
 //! 3. Every segment of the chain but the last ends exactly where the next one says; anything broken before is
 //!    damage. In the last one the chain of flushes is followed as far as it goes. Broken bytes there are a torn tail
-//!    unless a valid flush of the same generation stands behind them: one flush is under way at a time, so that one
-//!    would prove them synced.
+//!    unless a valid flush of the same generation stands behind them: a flush is begun when the one before is
+//!    durable, so that one would prove them synced.
 //! 4. Frames are replayed in order, a frame of an index cutting what is at and above it.
 //!
 //! What was torn can never come back: a flush counts only as a whole and only by its link to the one before. If the

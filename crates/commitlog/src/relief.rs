@@ -30,7 +30,7 @@ impl CommitLog {
     pub(crate) fn give_back(&mut self) {
         // A header under way may not be there after a crash, and then the one before is the newest.
         let is_named = self.named_floor() >= self.floor;
-        if !self.is_scarce || self.in_flight.is_some() || !is_named {
+        if !self.is_scarce || !self.in_flight.is_empty() || !is_named {
             return;
         }
         let newest = self.tail.link.generation;

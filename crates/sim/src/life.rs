@@ -603,6 +603,7 @@ impl Life {
             disk_reads: disk.reads,
             prepared_segments: disk.prepared,
             recycled_segments: disk.recycled,
+            queued_writes: disk.queued_writes,
             lost_writes: disk.lost_writes,
             torn_writes: disk.torn_writes,
             hidden_writes: disk.hidden_writes,

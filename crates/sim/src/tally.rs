@@ -56,6 +56,7 @@ tally! {
     adopted_segments: false,
     punched_bytes: true,
     evacuating_boots: true,
+    queued_writes: true,
     lost_writes: true,
     torn_writes: true,
     hidden_writes: true,

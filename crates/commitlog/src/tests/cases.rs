@@ -5,7 +5,7 @@ use model::{GroupId, Index, ShardId, Term};
 
 use super::model::small_config;
 use super::virtual_disk::VirtualDisk;
-use crate::disk::DiskOp;
+use crate::disk::{DiskDone, DiskOp};
 use crate::{CommitLog, Config, FlushId, HardState, LogEvent, Lookup, OpenError, RecoveredGroup};
 
 pub const G: GroupId = GroupId(7);
@@ -101,7 +101,7 @@ fn a_tiny_flush_is_one_page_and_a_large_payload_is_not_copied() {
 }
 
 #[test]
-fn one_flush_is_under_way_at_most_and_nothing_makes_none() {
+fn a_small_flush_waits_for_the_one_under_way_and_nothing_makes_none() {
     let mut bench = Bench::new(small_config());
     assert!(!bench.log.flush() && bench.log.is_idle() && bench.log.is_drained());
     let first = bench.append(1, b"a");
@@ -116,6 +116,22 @@ fn one_flush_is_under_way_at_most_and_nothing_makes_none() {
         .collect();
     assert_eq!(durable, [first, second]);
     assert!(bench.log.is_drained());
+}
+
+#[test]
+fn a_large_flush_is_given_to_the_disk_behind_the_one_under_way_and_no_third() {
+    let mut bench = Bench::new(small_config());
+    for index in 1..=3 {
+        bench.append(index, &[index as u8; 20_000]);
+        assert_eq!(bench.log.flush(), index < 3);
+    }
+    let write = |op| if let DiskOp::Write { id, .. } = op { Some(id) } else { None };
+    let writes: Vec<_> = bench.ops().into_iter().filter_map(write).collect();
+    assert_eq!(writes.len(), 2);
+    let failed = |id| DiskDone { id, result: Err("failed".into()) };
+    writes.into_iter().for_each(|id| bench.log.completed(failed(id)));
+    assert!(matches!(bench.log.poll_event(), Some(LogEvent::Failed(_))));
+    assert!(bench.log.poll_event().is_none() && !bench.log.flush(), "nothing is written any more");
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
         sum.reused += driver.reused;
         sum.damage_found += driver.damage_found;
         sum.torn += driver.torn;
+        sum.queued += driver.queued;
         sum.reads += driver.reads;
         sum.pieces_read += driver.pieces_read;
         sum.evacuated += driver.evacuated;
@@ -37,6 +38,7 @@ fn what_was_reported_durable_survives_any_crash_and_nothing_else_appears() {
     let sum = run(0..1200, CRASHES);
     assert!(sum.reused > 300, "segments were reused {} times", sum.reused);
     assert!(sum.torn > 300 && sum.reads > 1000, "{} torn, {} read", sum.torn, sum.reads);
+    assert!(sum.queued > 3000, "{} flushes queued", sum.queued);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A disk in memory. An operation takes effect when it is completed; a crash leaves of those under way whatever a
 //! real disk might: any subset of the sectors, a file or none.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use base::{Block, Pool, Prng};
 
@@ -14,6 +14,8 @@ pub struct VirtualDisk {
     pub files: BTreeMap<String, Vec<u8>>,
     pub under_way: VecDeque<DiskOp>,
     pub pool: Pool,
+    /// A write has failed: none is begun any more.
+    pub is_poisoned: bool,
     /// Where the last completed write went, and the one that a crash interrupted after it.
     pub last_writes: Vec<(String, u64)>,
 }
@@ -42,6 +44,17 @@ pub fn file_of(op: &DiskOp) -> &str {
     }
 }
 
+pub fn is_write(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::Write { .. })
+}
+
+/// Whether `op` is begun only when that other one, asked for before, has ended.
+fn follows(op: &DiskOp, before: &DiskOp) -> bool {
+    let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
+    let of_one_file = file_of(before) == file_of(op) && !(is_read(before) && is_read(op));
+    of_one_file || (is_write(before) && is_write(op))
+}
+
 fn bytes_of(blocks: &[Block]) -> Vec<u8> {
     blocks.iter().flat_map(|block| block.padded().iter().copied()).collect()
 }
@@ -50,12 +63,13 @@ impl VirtualDisk {
     /// Completes the operation at `place` of those under way, if it may overtake all before it.
     pub fn complete(&mut self, place: usize) -> Option<DiskDone> {
         let op = &self.under_way[place];
-        let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
-        let waits_for = |before: &DiskOp| file_of(before) == file_of(op) && !(is_read(before) && is_read(op));
-        if self.under_way.iter().take(place).any(waits_for) {
+        if self.under_way.iter().take(place).any(|before| follows(op, before)) {
             return None;
         }
         let op = self.under_way.remove(place)?;
+        if self.is_poisoned && is_write(&op) {
+            return Some(DiskDone { id: id_of(&op), result: Err("an earlier write failed".into()) });
+        }
         Some(DiskDone { id: id_of(&op), result: self.apply(op) })
     }
 
@@ -96,33 +110,37 @@ impl VirtualDisk {
         Ok(self.pool.block(&[]))
     }
 
-    /// Fails the operation at `place`, leaving some of it done; nothing of its file may be before it.
+    /// Fails the operation at `place`, leaving some of it done; none that it follows may be before it.
     pub fn fail(&mut self, place: usize, prng: &mut Prng) -> Option<DiskDone> {
         let op = &self.under_way[place];
-        if self.under_way.iter().take(place).any(|before| file_of(before) == file_of(op)) {
+        if self.under_way.iter().take(place).any(|before| follows(op, before)) {
             return None;
         }
         let op = self.under_way.remove(place)?;
         let id = id_of(&op);
-        self.tear(op, prng);
+        let is_refused = self.is_poisoned && is_write(&op);
+        self.is_poisoned |= is_write(&op);
+        if !is_refused {
+            self.tear(op, prng);
+        }
         Some(DiskDone { id, result: Err("the disk failed".into()) })
     }
 
     /// Power is lost.
     pub fn crash(&mut self, prng: &mut Prng) {
-        let mut ended = BTreeSet::new();
+        let mut unfinished: Vec<DiskOp> = Vec::new();
         while let Some(op) = self.under_way.pop_front() {
-            let file = file_of(&op).to_owned();
-            if ended.contains(&file) {
-                continue;
-            }
-            if prng.chance(1, 3) && !matches!(op, DiskOp::Read { .. }) {
+            let is_refused = self.is_poisoned && is_write(&op);
+            if is_refused || unfinished.iter().any(|before| follows(&op, before)) {
+                unfinished.push(op);
+            } else if prng.chance(1, 3) && !matches!(op, DiskOp::Read { .. }) {
                 let _ = self.apply(op);
             } else {
-                ended.insert(file);
+                unfinished.push(op.clone());
                 self.tear(op, prng);
             }
         }
+        self.is_poisoned = false;
     }
 
     /// Does some of an operation.

@@ -4,7 +4,8 @@
 //!
 //! Small writes are done by the shard's own thread when no other write is under way: the hand-over would cost more
 //! than the sync of one. They are done after the turn's sends, so that a confirm never waits for the next sync.
-//! Operations of one file that depend on each other keep their order, whichever threads do them.
+//! Operations of one file that depend on each other keep their order, whichever threads do them. Writes keep theirs
+//! whatever their files: one is begun when those before it are durable, and none after one that failed.
 
 use std::sync::Arc;
 
@@ -182,7 +183,8 @@ impl<C: Calls> Adapter<C> {
         }
     }
 
-    /// Whether `op` depends on something under way elsewhere, or on one of the first `before` parked ones.
+    /// Whether `op` depends on something under way elsewhere, or on one of the first `before` parked ones. Writes that
+    /// are under way are no matter to a write: all are done by one thread, in order.
     fn must_wait(&self, op: &DiskOp, before: usize) -> bool {
         let (_, file, touch) = parts(op);
         let own = usual_place(op);
@@ -191,7 +193,8 @@ impl<C: Calls> Adapter<C> {
         blocking.any(|other| touch.depends_on(other.touch))
             || self.parked[..before].iter().any(|other| {
                 let (_, other_file, other_touch) = parts(other);
-                other_file == file && touch.depends_on(other_touch)
+                let are_writes = usual_place(other) == Place::Log && own == Place::Log;
+                are_writes || (other_file == file && touch.depends_on(other_touch))
             })
     }
 

@@ -93,8 +93,7 @@ impl<C: Calls> Files<C> {
     pub fn perform(&self, op: &DiskOp) -> DiskDone {
         let (id, result) = match op {
             DiskOp::Write { id, file, offset, blocks } => {
-                let parts: Vec<&Block> = blocks.iter().collect();
-                (*id, self.changing(|| self.write(file, *offset, &parts)))
+                (*id, self.changing(|| self.write(file, *offset, blocks)))
             }
             DiskOp::Create { id, file, bytes } => (*id, self.changing(|| self.create(file, *bytes))),
             DiskOp::Prepare { id, file, bytes, written: true } => {
@@ -111,22 +110,6 @@ impl<C: Calls> Files<C> {
             }
         };
         DiskDone { id, result }
-    }
-
-    /// Does several writes of one file that lie one behind the other as one write; each gets its completion.
-    pub fn write_run(&self, run: &[DiskOp]) -> Vec<DiskDone> {
-        let mut parts = Vec::new();
-        let mut ids = Vec::with_capacity(run.len());
-        let mut start = None;
-        for op in run {
-            let DiskOp::Write { id, file, offset, blocks } = op else { continue };
-            start.get_or_insert((file, *offset));
-            ids.push(*id);
-            parts.extend(blocks);
-        }
-        let Some((file, offset)) = start else { return Vec::new() };
-        let result = self.changing(|| self.write(file, offset, &parts));
-        ids.into_iter().map(|id| DiskDone { id, result: result.clone() }).collect()
     }
 
     /// Does several reads of one file that lie one behind the other as one; each gets its completion.
@@ -175,7 +158,7 @@ impl<C: Calls> Files<C> {
         }
     }
 
-    fn write(&self, file: &FileName, offset: u64, blocks: &[&Block]) -> Result<(), Failure> {
+    fn write(&self, file: &FileName, offset: u64, blocks: &[Block]) -> Result<(), Failure> {
         let act = || {
             let handle = self.handle(file, Access::Log { direct: self.direct })?;
             let slices: Vec<&[u8]> = blocks.iter().map(|block| block.padded()).collect();

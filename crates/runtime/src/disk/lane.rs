@@ -1,8 +1,8 @@
 //! A thread that does disk operations in the order they were given and reports each through the mailbox; or several
 //! threads, for operations that need no order.
 //!
-//! Which operations go to which of a shard's lanes is the adapter's business. Waiting writes that lie one behind the
-//! other become one write and one sync, and such reads become one read.
+//! Which operations go to which of a shard's lanes is the adapter's business. Waiting reads that lie one behind the
+//! other become one read. Writes never: one is begun when the one before is durable.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use super::files::Files;
 use crate::mailbox::{Letter, Mailbox};
 use crate::supervise::{Notices, spawn};
 
-/// Writes taken together at most, or reads.
+/// Reads taken together at most.
 const RUN_MAX: usize = 64;
 /// Bytes of reads taken together at most.
 const READ_RUN_BYTES: usize = 1 << 20;
@@ -85,14 +85,13 @@ fn run<C: Calls>(queue: &Queue, files: &Files<C>, mailbox: &Mailbox) {
     while let Some(work) = next(queue) {
         let done = match &work[..] {
             [single] => vec![files.perform(single)],
-            reads @ [DiskOp::Read { .. }, ..] => files.read_run(reads),
-            writes => files.write_run(writes),
+            reads => files.read_run(reads),
         };
         mailbox.push_all(done.into_iter().map(Letter::Disk));
     }
 }
 
-/// The next operation, with the writes or reads directly behind it that continue it.
+/// The next operation, with the reads directly behind it that continue it.
 fn next(queue: &Queue) -> Option<Vec<DiskOp>> {
     let mut waiting = queue.lock();
     while waiting.ops.is_empty() {
@@ -118,13 +117,9 @@ fn bytes_read(op: &DiskOp) -> usize {
     if let DiskOp::Read { bytes, .. } = op { *bytes } else { 0 }
 }
 
-/// Whether `following` writes where `last` ends, or reads from the next page on.
+/// Whether both are reads and `following` begins at the next page behind `last`.
 fn continues(last: &DiskOp, following: &DiskOp) -> bool {
     match (last, following) {
-        (
-            DiskOp::Write { file, offset, blocks, .. },
-            DiskOp::Write { file: file_2, offset: offset_2, .. },
-        ) => file == file_2 && offset + padded_bytes(blocks) == *offset_2,
         (DiskOp::Read { file, offset, bytes, .. }, DiskOp::Read { file: file_2, offset: offset_2, .. }) => {
             let end =
                 offset.checked_add(*bytes as u64).and_then(|end| end.checked_next_multiple_of(PAGE as u64));

@@ -329,19 +329,22 @@ fn what_depends_on_something_under_way_elsewhere_waits_for_it() {
 }
 
 #[test]
-fn writes_behind_each_other_become_one() {
-    let scratch = Scratch::new();
-    let calls = Arc::new(Watched::default());
-    let pool = Pool::default();
-    let files = Files::with_direct(&scratch.path, calls.clone(), pool.clone(), false);
-    files.perform(&create(1, "log", 1 << 20)).result.expect("made");
-    calls.asked();
-    let block = |byte: u8| vec![pool.block(&[byte; PAGE])];
-    let run = [write(2, "log", 0, block(1)), write(3, "log", PAGE as u64, block(2))];
-    let done = files.write_run(&run);
-    assert_eq!(done.iter().map(|done| done.id.0).collect::<Vec<_>>(), [2, 3]);
-    assert_eq!(calls.asked().iter().filter(|asked| *asked == "sync log").count(), 1);
-    assert_eq!(bytes_of(files.perform(&read(4, "log", PAGE as u64 - 1, 2))), [1, 2]);
+fn writes_of_different_files_keep_their_order_and_none_is_begun_after_one_that_failed() {
+    let mut bench = Bench::new();
+    let large = bench.pool.block(&vec![2; 1 << 20]);
+    bench.adapter.submit(create(1, "next", 4 << 20));
+    bench.until(1);
+    bench.adapter.submit(prepare(2, "log", 64 << 20));
+    bench.adapter.submit(write(3, "log", 0, vec![large.clone()]));
+    bench.adapter.submit(write(4, "next", 0, vec![large.clone()]));
+    assert_eq!(bench.until(4), [1, 2, 3, 4], "the second waits for the first, which waits for its file");
+    bench.adapter.calls().asked();
+    bench.adapter.calls().fail_write.store(true, SeqCst);
+    bench.adapter.submit(write(5, "log", 0, vec![large.clone()]));
+    bench.adapter.submit(write(6, "next", 0, vec![large]));
+    assert_eq!(bench.until(6)[4..], [5, 6]);
+    assert!(bench.done[4..].iter().all(|done| done.result.is_err()));
+    assert_eq!(bench.adapter.calls().asked(), ["write log"], "the second was not even tried");
 }
 
 #[test]

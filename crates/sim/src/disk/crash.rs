@@ -1,13 +1,13 @@
 //! What a power cut makes of the operations under way.
 //!
-//! Of each file some operations had been carried out without anybody having heard of it, at most one was in the
-//! middle, the rest had not begun. A write in the middle leaves any subset of its sectors, a file being made may be
+//! Of each file, and of the writes of each shard, some operations had been carried out without anybody having heard of
+//! it, at most one was in the middle, the rest had not begun. A write in the middle leaves any subset of its sectors, a file being made may be
 //! missing, short or whole, a put leaves the old content or the new, a deletion the file or nothing.
 
 use base::Prng;
 use commitlog::disk::DiskOp;
 
-use super::{SECTOR, UnderWay, VirtualDisk, file_of, padded};
+use super::{SECTOR, UnderWay, VirtualDisk, padded};
 
 /// Which sectors of a torn write arrived.
 #[derive(Clone, Copy, Debug)]
@@ -49,26 +49,22 @@ impl VirtualDisk {
     /// Cuts the power: nothing is under way any more.
     pub fn crash(&mut self, prng: &mut Prng) {
         let mut under_way = std::mem::take(&mut self.under_way);
-        under_way.sort_by(|a, b| (file_of(&a.op), a.due_us).cmp(&(file_of(&b.op), b.due_us)));
-        for of_file in under_way.chunk_by(|a, b| file_of(&a.op) == file_of(&b.op)) {
-            self.cut(of_file, prng);
+        under_way.sort_by_key(|op| op.due_us);
+        let mut unfinished: Vec<UnderWay> = Vec::new();
+        for op in under_way {
+            let is_refused = self.errors.refuses(op.shard, &op.op);
+            if is_refused || unfinished.iter().any(|before| op.follows(before)) {
+                self.tally.lost_writes += u64::from(op.is_write());
+            } else if prng.chance(1, 2) {
+                self.tally.hidden_writes += u64::from(op.is_write());
+                self.apply(&op.op);
+                continue;
+            } else {
+                self.leave_behind(&op.op, prng);
+            }
+            unfinished.push(op);
         }
         self.errors.heal();
-    }
-
-    fn cut(&mut self, ops: &[UnderWay], prng: &mut Prng) {
-        let done = prng.below(ops.len() as u64 + 1) as usize;
-        for whole in &ops[..done] {
-            if matches!(whole.op, DiskOp::Write { .. }) {
-                self.tally.hidden_writes += 1;
-            }
-            self.apply(&whole.op);
-        }
-        if let Some(torn) = ops.get(done) {
-            self.leave_behind(&torn.op, prng);
-        }
-        let lost = ops.iter().skip(done + 1).filter(|op| matches!(op.op, DiskOp::Write { .. }));
-        self.tally.lost_writes += lost.count() as u64;
     }
 
     /// Leaves of an operation what an end in its middle may leave.

@@ -11,6 +11,8 @@ pub struct Errors {
     pub put_of: Option<u16>,
     /// Nothing can be made or grow.
     pub is_full: bool,
+    /// Shards of which a write has failed: none is begun any more.
+    poisoned: Vec<u16>,
     /// Shards that were told of a failure after which nothing may be confirmed.
     pub told: Vec<u16>,
 }
@@ -25,6 +27,9 @@ impl Errors {
         };
         let hit = aimed.take_if(|of| *of == shard).is_some();
         let grows = matches!(op, DiskOp::Create { .. } | DiskOp::Prepare { .. } | DiskOp::Put { .. });
+        if hit && matches!(op, DiskOp::Write { .. }) {
+            self.poisoned.push(shard);
+        }
         let why = match (hit, grows && self.is_full) {
             (true, _) => "input/output error",
             (_, true) => "no space left on device",
@@ -37,6 +42,11 @@ impl Errors {
             self.told.push(shard);
         }
         Some(why.to_owned())
+    }
+
+    /// Whether the operation is refused without being begun.
+    pub(super) fn refuses(&self, shard: u16, op: &DiskOp) -> bool {
+        matches!(op, DiskOp::Write { .. }) && self.poisoned.contains(&shard)
     }
 
     /// Whether something is going to fail.

@@ -2,8 +2,8 @@
 //!
 //! In: disk operations of the shards, faults, crashes. Out: completions, and the blocking reads of a start. An
 //! operation takes effect when it completes; a crash before that leaves what [`crash`] makes of it. Operations of one
-//! file are carried out in order but for reads among themselves, those of different files in any order, as the contract
-//! of `commitlog::disk` says.
+//! file are carried out in order but for reads among themselves, so are the writes of a shard, all others in any order,
+//! as the contract of `commitlog::disk` says.
 
 mod atlas;
 mod crash;
@@ -38,6 +38,20 @@ struct UnderWay {
     due_us: u64,
 }
 
+impl UnderWay {
+    fn is_write(&self) -> bool {
+        matches!(self.op, DiskOp::Write { .. })
+    }
+
+    /// Whether it is begun only when that other one, asked for before, has ended.
+    fn follows(&self, other: &UnderWay) -> bool {
+        let are_writes = self.is_write() && other.is_write() && self.shard == other.shard;
+        let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
+        let are_reads = is_read(&self.op) && is_read(&other.op);
+        are_writes || (file_of(&self.op) == file_of(&other.op) && !are_reads)
+    }
+}
+
 /// A completed write.
 #[derive(Clone, Debug)]
 struct Written {
@@ -52,6 +66,7 @@ struct Written {
 #[allow(missing_docs)]
 pub struct Tally {
     pub writes: u64,
+    pub queued_writes: u64,
     pub reads: u64,
     pub puts: u64,
     pub errors: u64,
@@ -108,12 +123,14 @@ impl VirtualDisk {
         if self.pace.slow_one_in > 0 && prng.chance(1, self.pace.slow_one_in) {
             takes *= 100;
         }
-        let is_read = |op: &DiskOp| matches!(op, DiskOp::Read { .. });
-        let waits_for =
-            |other: &&UnderWay| file_of(&other.op) == file_of(&op) && !(is_read(&other.op) && is_read(&op));
-        let same_file = self.under_way.iter().filter(waits_for);
-        let after = same_file.map(|other| other.due_us + 1).max().unwrap_or(0);
-        self.under_way.push(UnderWay { shard, op, due_us: after.max(now_us + takes) });
+        let mut op = UnderWay { shard, op, due_us: now_us + takes };
+        let before = self.under_way.iter().filter(|other| op.follows(other));
+        let after = before.map(|other| other.due_us + 1).max().unwrap_or(0);
+        op.due_us = op.due_us.max(after);
+        self.tally.queued_writes += u64::from(
+            op.is_write() && self.under_way.iter().any(|other| op.follows(other) && other.is_write()),
+        );
+        self.under_way.push(op);
         digest
     }
 
@@ -138,6 +155,9 @@ impl VirtualDisk {
     fn carry_out(&mut self, UnderWay { shard, op, .. }: UnderWay, prng: &mut Prng) -> DiskDone {
         let id = id_of(&op);
         let empty = Ok(self.pool.block(&[]));
+        if self.errors.refuses(shard, &op) {
+            return DiskDone { id, result: Err("an earlier write failed".into()) };
+        }
         if let Some(why) = self.errors.strikes(shard, &op) {
             self.tally.errors += 1;
             // What a failed operation left behind is unknown.
