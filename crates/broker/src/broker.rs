@@ -275,8 +275,8 @@ impl Broker {
                 LogEvent::Evacuating { group, index, entry } => self.evacuating(group, index, &entry),
                 LogEvent::Adopting { group, index, noted } => self.adopting(group, index, &noted),
                 LogEvent::Dropped { .. } | LogEvent::Left { .. } => self.wake_readers(),
-                LogEvent::LoadedPiece { group, log, index, at, piece } => {
-                    self.loaded_piece(group, (log, index, at), piece);
+                LogEvent::LoadedPiece { group, log, index, at, ordinal, piece } => {
+                    self.loaded_piece(group, log, (index, at, ordinal), piece);
                 }
             }
         }

@@ -110,6 +110,8 @@ pub enum LogEvent {
         index: Index,
         /// Its place in the entry, as its owner knows it.
         at: u32,
+        /// The row that was asked for, counted from there.
+        ordinal: u32,
         /// The piece, or why it cannot be had: it is damaged, unreadable, or in no run although its entry left the
         /// ring, which is damage too for whoever needs it.
         piece: Result<Piece, String>,

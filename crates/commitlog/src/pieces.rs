@@ -303,8 +303,8 @@ impl CommitLog {
                         .unwrap_or_else(|| format!("no run has that piece of entry {}", wanted.index))),
                 },
             };
-            let Wanted { group, log, index, at, .. } = wanted;
-            self.events.push_back(LogEvent::LoadedPiece { group, log, index, at, piece });
+            let Wanted { group, log, index, at, ordinal, .. } = wanted;
+            self.events.push_back(LogEvent::LoadedPiece { group, log, index, at, ordinal, piece });
         }
         self.admit();
     }

@@ -8,6 +8,7 @@
 use model::entry::PARTS;
 use model::{Entry, Index, Operation, OperationKind, QueueId, batch};
 
+use crate::origins::Piece;
 use crate::queue_state::{IN_PARTS, Run};
 use crate::rows::row_len;
 use crate::{GroupMachine, QueueState};
@@ -67,6 +68,19 @@ impl GroupMachine {
         };
         let live = batches.map(&mut chunks).collect();
         (explained == held).then_some(live)
+    }
+
+    /// Whether a queue or log still needs what it asked for by that place: a row of a batch, a batch, or a part of a row.
+    /// What was asked for may have been settled, and its space given back, before it came.
+    pub fn needs_piece(&self, id: QueueId, index: Index, at: u32, ordinal: u32) -> bool {
+        let is_it = |piece: &Piece| piece.index == index.0 && piece.at == at;
+        if let Some(queue) = self.queue(id) {
+            let row = |run: &Run| queue.is_live_in(run, run.first + u64::from(ordinal));
+            return queue.runs_of(index, at).any(|run| row(&run))
+                || queue.pieces.values().any(|pieces| pieces.iter().any(is_it));
+        }
+        let Some(log) = self.log(id) else { return false };
+        log.chunks_of(index, at) > 0 || log.pieces.values().any(|pieces| pieces.iter().any(is_it))
     }
 
     /// Adds what is needed of batches and returns how often they are held; `None` where the entry does not decode.

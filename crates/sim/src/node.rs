@@ -3,7 +3,7 @@
 //! In: bytes of clients, the passing of time, crashes. Out: bytes for clients, and why the node halted. Does what the
 //! runtime does, in an order drawn from the seed; knows nothing of what the bytes mean.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 
 use base::{Now, Pool, Prng, crc32c};
@@ -58,6 +58,8 @@ pub struct Node {
     cuts: Prng,
     pool: Pool,
     password_hash: String,
+    /// Shards to which something happened outside of their turn, or that sent something: the next turn follows.
+    stirred: BTreeSet<u16>,
 }
 
 /// Most microseconds that pass at once: clients do something in between, too.
@@ -89,6 +91,7 @@ impl Node {
             cuts,
             pool,
             password_hash: password_hash.to_owned(),
+            stirred: BTreeSet::new(),
         }
     }
 
@@ -96,6 +99,7 @@ impl Node {
     pub fn start(&mut self, prng: &mut Prng) -> Result<(), String> {
         assert!(self.shards.is_empty(), "it is started once at a time");
         self.boot += 1;
+        self.stirred.extend(0..self.plan.shards);
         self.halted = None;
         for shard in 0..self.plan.shards {
             let config = self.config(shard, prng.draw());
@@ -168,6 +172,7 @@ impl Node {
         let (conn, shard) = (ConnId(self.connections), prng.below(u64::from(self.plan.shards)) as u16);
         let peer = Peer { address: format!("client-{conn}"), local: "node:1".into(), loopback: true };
         self.shards[usize::from(shard)].accepted(conn, door, peer, self.now);
+        self.stirred.insert(shard);
         self.sockets.insert(conn, Socket { shard, ..Socket::default() });
         conn
     }
@@ -265,7 +270,8 @@ impl Node {
             busy = true;
         }
         busy |= self.feed(shard);
-        if busy || prng.chance(1, 16) {
+        busy |= self.stirred.remove(&shard);
+        if busy {
             self.shards[at].finish(self.now);
             self.follow_outputs(shard, prng);
             self.collect(shard);
@@ -390,10 +396,15 @@ impl Node {
                 mixed.push((*conn, crc32c(&socket.leaving[start..])));
                 buffer.advance(taken);
                 machine.sent(*conn);
+                self.stirred.insert(shard);
             }
             socket.unsent = machine.send_buffer(*conn).map_or(0, |buffer| buffer.len());
+            if socket.unsent > 0 || socket.closing {
+                self.stirred.insert(shard);
+            }
             if socket.closing && socket.unsent == 0 && socket.leaving.is_empty() {
                 machine.closed(*conn, self.now);
+                self.stirred.insert(shard);
                 finished.push(*conn);
             }
         }

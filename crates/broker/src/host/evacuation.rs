@@ -9,7 +9,7 @@ use queue::{Fetched, LivePiece, Wanted};
 use crate::Broker;
 use crate::broker::Notice;
 use crate::host::entries::fetched;
-use crate::host::group::GroupLog;
+use crate::host::group::{GroupLog, QueueGroup};
 
 /// How many times as large as its piece a block may be that is kept for it.
 const SPARSE: usize = 4;
@@ -56,11 +56,17 @@ impl Broker {
     pub(crate) fn loaded_piece(
         &mut self,
         group: GroupId,
-        (log, index, at): (QueueId, Index, u32),
+        log: QueueId,
+        (index, at, ordinal): (Index, u32, u32),
         piece: Result<Piece, String>,
     ) {
+        let is_needed = |group: &QueueGroup| group.machine.needs_piece(log, index, at, ordinal);
         let piece = match piece {
             Ok(piece) => piece,
+            // What was settled while it was read may have been given back before it came.
+            Err(_) if !self.host.group(group).as_deref().is_some_and(is_needed) => {
+                return self.wake_readers();
+            }
             // What is damaged is unknown, not absent: nothing behind it is served past it.
             Err(why) => {
                 let text = format!("entry {index} of group {group} cannot be read: {why}");

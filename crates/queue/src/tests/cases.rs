@@ -436,3 +436,27 @@ fn what_reached_nobody_but_comes_behind_later_ones_is_no_first_delivery() {
     let flags: Vec<_> = handed.iter().flat_map(|h| &h.items).map(|i| (i.seq.0, i.redelivered)).collect();
     assert_eq!(flags, [(0, true), (2, false)]);
 }
+
+#[test]
+fn a_row_is_needed_until_it_is_settled() {
+    let mut fed = Fed::new();
+    fed.append(3);
+    let mut delivery = Delivery::new(fed.state(), &Pool::default());
+    let mut asked = None;
+    let key = ConsumerKey { shard: ShardId(0), conn: ConnId(0), consumer: Default::default() };
+    let got = delivery.get(fed.state(), (key, Lane(1)), false, &mut |wanted| {
+        asked = Some(wanted);
+        None
+    });
+    assert!(matches!(got, Got::Later));
+    let Wanted { index, at, ordinal } = asked.unwrap();
+    assert_eq!((index, ordinal), (Index(2), 0));
+    let needs = |fed: &Fed| [0, 1, 2].map(|row| fed.machine.needs_piece(QUEUE, index, at, row));
+    assert_eq!(needs(&fed), [true; 3]);
+    fed.ranges(OperationKind::Settle, 0, &[(0, 0), (2, 2)]);
+    assert_eq!(needs(&fed), [false, true, false]);
+    assert!(!fed.machine.needs_piece(QueueId(99), index, at, 1), "nobody else asked for it");
+    assert!(!fed.machine.needs_piece(QUEUE, index, at + 1, 1), "nor for another place");
+    fed.apply(|entry| entry.operation(OperationKind::Delete, 0, QUEUE, &[]));
+    assert_eq!(needs(&fed), [false; 3]);
+}

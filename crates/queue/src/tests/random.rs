@@ -509,6 +509,8 @@ impl World {
         let mut out = Vec::new();
         let state = self.machine.queue(QueueId(id)).unwrap();
         let mut source = |wanted: Wanted| {
+            let Wanted { index, at, ordinal } = wanted;
+            assert!(self.machine.needs_piece(QueueId(id), index, at, ordinal), "what is asked for is needed");
             let stored = self.entries.get(&wanted.index.0).expect("only needed entries are asked for");
             (missing != Some(wanted.index.0)).then(|| stored.fetch(id, wanted))
         };
@@ -595,6 +597,8 @@ impl World {
         let missing = self.prng.chance(1, 5).then(|| self.prng.below(self.index + 1));
         let state = self.machine.queue(QueueId(id)).unwrap();
         let mut source = |wanted: Wanted| {
+            let Wanted { index, at, ordinal } = wanted;
+            assert!(self.machine.needs_piece(QueueId(id), index, at, ordinal), "what is asked for is needed");
             let stored = self.entries.get(&wanted.index.0).expect("only needed entries are asked for");
             (missing != Some(wanted.index.0)).then(|| stored.fetch(id, wanted))
         };
