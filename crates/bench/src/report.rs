@@ -71,6 +71,12 @@ enum Figure {
     Text(String),
 }
 
+/// Microseconds of CPU for each of `count`; `None` where it is not known, or fell: kernel threads come and go.
+fn us_per(count: u64, begin_ns: Option<u64>, end_ns: Option<u64>) -> Option<f64> {
+    let spent = end_ns?.checked_sub(begin_ns?)?;
+    (count > 0).then(|| spent as f64 / 1000.0 / count as f64)
+}
+
 impl Report {
     /// Works the figures out.
     pub(crate) fn new(
@@ -86,9 +92,6 @@ impl Report {
             (0, true) => end.confirmed - begin.confirmed,
             _ => end.delivered - begin.delivered,
         };
-        let per = |count: u64, begin: Option<u64>, end: Option<u64>| {
-            (count > 0).then(|| Some((end? - begin?) as f64 / 1000.0 / count as f64)).flatten()
-        };
         let mut report = Report {
             settings: settings(plan),
             server: server.map(Processes::names),
@@ -102,10 +105,10 @@ impl Report {
             backlog: (stopped.published * plan.copies()).saturating_sub(stopped.delivered),
             confirm: plan.confirms.then(|| outcome.confirm.percentiles()),
             delivery: (plan.consumers > 0 && plan.size >= 16).then(|| outcome.delivery.percentiles()),
-            server_us: per(finished, begin.server_cpu_ns, end.server_cpu_ns),
-            server_us_published: per(published, begin.server_cpu_ns, end.server_cpu_ns),
-            client_us: per(finished, begin.client_cpu_ns, end.client_cpu_ns),
-            kernel_us: per(finished, begin.kernel_cpu_ns, end.kernel_cpu_ns),
+            server_us: us_per(finished, begin.server_cpu_ns, end.server_cpu_ns),
+            server_us_published: us_per(published, begin.server_cpu_ns, end.server_cpu_ns),
+            client_us: us_per(finished, begin.client_cpu_ns, end.client_cpu_ns),
+            kernel_us: us_per(finished, begin.kernel_cpu_ns, end.kernel_cpu_ns),
             resident: outcome.resident,
             refused: outcome.refused,
             redelivered: outcome.ledger.redelivered,
@@ -273,5 +276,12 @@ mod tests {
         report.add_metrics(&counters(100.0, 1.0, 2.0), &counters(1300.0, 5.0, 12.0), 1000);
         assert_eq!(report.written_per_byte, Some(1.2));
         assert_eq!((report.syncs, report.entries_per_sync), (Some(4.0), Some(2.5)));
+    }
+
+    #[test]
+    fn cpu_that_fell_is_not_known() {
+        assert_eq!(us_per(4, Some(1_000), Some(9_000)), Some(2.0));
+        assert_eq!(us_per(4, Some(9_000), Some(1_000)), None);
+        assert_eq!((us_per(0, Some(1), Some(2)), us_per(1, None, Some(2))), (None, None));
     }
 }
