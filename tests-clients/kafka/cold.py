@@ -6,9 +6,10 @@ end, one request at a time. Told apart: what had left the ring, which lies sorte
 what the ring still has between other partitions' batches. Beside it: how fast the disk reads 1 MiB at a time in order,
 and pieces as large as a batch anywhere, past the page cache, one read at a time.
 
-In: the built broker, a folder on the disk to be measured. Out: one line. Never: believes a batch that it did not write.
+In: the built broker, a folder on the disk to be measured. Out: a line for each run, another partition each time, and
+medians. Never: believes a batch that it did not write.
 
-    python3 tests-clients/kafka/cold.py --batch 262144
+    python3 tests-clients/kafka/cold.py --batch 262144 --runs 5
 """
 
 import argparse
@@ -18,6 +19,7 @@ import pathlib
 import random
 import shutil
 import socket
+import statistics
 import struct
 import sys
 import tempfile
@@ -180,6 +182,7 @@ def main():
     parser.add_argument("--partitions", type=int, default=200)
     parser.add_argument("--batch", type=int, default=262144)
     parser.add_argument("--gigabytes", type=float, default=6)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=pathlib.Path, help="on the disk to be measured; default: here")
     arguments = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="waystation-cold-", dir=arguments.folder or pathlib.Path.cwd()))
@@ -196,24 +199,33 @@ def main():
             time.sleep(1)
             now = evacuated(broker.http)
             moved, quiet = now, quiet + 1 if now == moved else 0
-        broker.stop()
-        broker.start()
-        dropped = drop_caches()
-        link = Link(broker.kafka)
-        written, partition = rounds * arguments.partitions * len(data), arguments.partitions // 2
-        start = time.monotonic()
-        offset, old = fetch(link, partition, 0, int(rounds * count * moved / written * 0.99), data)
-        old_took = time.monotonic() - start
-        _, young = fetch(link, partition, offset, rounds * count, data)
-        took = time.monotonic() - start
-        order, pieces = raw(folder, 1 << 29, 1 << 20, True), raw(folder, 1 << 29, arguments.batch // 4096 * 4096, False)
+        written, found = rounds * arguments.partitions * len(data), []
         print(
-            f"one of {arguments.partitions} partitions, batches of {len(data)} bytes, {moved / 1e9:.1f} of "
-            f"{written / 1e9:.1f} GB out of the ring, page cache {'dropped' if dropped else 'kept'}: {old / 1e6:.0f} MB "
-            f"of what had left the ring at {old / old_took / 1e6:.0f} MB/s, all {(old + young) / 1e6:.0f} MB at "
-            f"{(old + young) / took / 1e6:.0f} MB/s; the disk reads 1 MiB in order at {order:.0f} MB/s and pieces as "
-            f"large as a batch anywhere at {pieces:.0f} MB/s"
+            f"{arguments.partitions} partitions, batches of {len(data)} bytes, {moved / 1e9:.1f} of {written / 1e9:.1f} "
+            f"GB out of the ring",
+            flush=True,
         )
+        for run in range(arguments.runs):
+            broker.stop()
+            broker.start()
+            dropped, link, partition = drop_caches(), Link(broker.kafka), (2 * run + 1) * arguments.partitions // 10
+            begun = time.monotonic()
+            end = int(rounds * count * moved / written * 0.99)
+            offset, old = fetch(link, partition % arguments.partitions, 0, end, data)
+            old_took = time.monotonic() - begun
+            _, young = fetch(link, partition % arguments.partitions, offset, rounds * count, data)
+            took = time.monotonic() - begun
+            order = raw(folder, 1 << 29, 1 << 20, True)
+            pieces = raw(folder, 1 << 29, arguments.batch // 4096 * 4096, False)
+            found.append((old / old_took / 1e6, order, old / old_took / 1e6 / order))
+            print(
+                f"page cache {'dropped' if dropped else 'kept'}: {old / 1e6:.0f} MB of what had left the ring at "
+                f"{found[-1][0]:.0f} MB/s, all {(old + young) / 1e6:.0f} MB at {(old + young) / took / 1e6:.0f} MB/s; the "
+                f"disk reads 1 MiB in order at {order:.0f} MB/s and pieces as large as a batch anywhere at {pieces:.0f}",
+                flush=True,
+            )
+        rate, order, share = (statistics.median(column) for column in zip(*found))
+        print(f"medians: {rate:.0f} MB/s, the disk {order:.0f} MB/s, share {share:.2f}")
     finally:
         broker.stop()
         shutil.rmtree(folder)

@@ -5,7 +5,8 @@ In: the built broker (WAYSTATION_BINARY or the release build), the jars of Apach
 measured. Out: a table of medians, as docs/benchmarks.md has it. Never: runs two servers at once.
 
     python3 tests-clients/kafka/peers.py --runs 5 --seconds 5
-    python3 tests-clients/kafka/peers.py --held 60      # this broker only: one long run, far beyond the ring
+    python3 tests-clients/kafka/peers.py --held 60      # this broker only: long runs, far beyond the ring
+    python3 tests-clients/kafka/peers.py --tail         # this broker only: what fetching costs beside producing
 """
 
 import argparse
@@ -32,6 +33,7 @@ SCENARIOS = {
     "100b-16k": ["--size", "100", "--batch", "16384", "--mode", "both"],
     "16b-16k": ["--size", "16", "--batch", "16384", "--mode", "both"],
 }
+PACED = ["--size", "1024", "--batch", "262144", "--rate", "200000"]
 HELD = ["--size", "1024", "--batch", "262144", "--mode", "produce", "--pipeline", "20", "--retention-bytes", str(4 << 30)]
 RING = 1 << 30
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -138,27 +140,53 @@ def disk(folder, seconds):
 def bench(url, options, seconds):
     command = [binary(), "bench", "kafka", "--url", f"kafka://{url}", "--quiet", "-o", "json"]
     command += ["--warmup", "1", "--duration", str(seconds), *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def measured(root, options, seconds):
+    """One run of this broker on a fresh data directory."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="waystation-peers-", dir=root))
+    try:
+        with Waystation(folder) as url:
+            return bench(url, options, seconds)
+    finally:
+        shutil.rmtree(folder)
 
 
 def held(root, seconds, runs):
     """Produces for long, beyond the ring: old segments leave it, and what is beyond the retention goes."""
+    rates, disks = [], []
     for _ in range(runs):
         before = disk(root, 2)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="waystation-peers-", dir=root))
-        try:
-            with Waystation(folder) as url:
-                report = bench(url, HELD, seconds)
-        finally:
-            shutil.rmtree(folder)
+        report = measured(root, HELD, seconds)
         raw = (before + disk(root, 2)) / 2
         rate, records = report["megabytes_per_second"], report["confirmed_in_all"]
         assert records * 1024 > 2 * RING, f"{records} records do not go far beyond the ring"
+        rates.append(rate)
+        disks.append(raw)
         print(
             f"held {seconds:.0f} s: {rate:.0f} MB/s, {rate / raw:.0%} of the disk's {raw:.0f} MB/s in synced writes of "
             f"1 MiB; {records * 1024 / RING:.1f} times the ring; {report['server_cpu_us_per_mb']:.0f} us of CPU per MB; "
-            f"confirm p50 {report['confirm_us_p50'] / 1000:.1f} ms, p99 {report['confirm_us_p99'] / 1000:.1f} ms"
+            f"confirm p50 {report['confirm_us_p50'] / 1000:.1f} ms, p99 {report['confirm_us_p99'] / 1000:.1f} ms",
+            flush=True,
         )
+    rate, raw = statistics.median(rates), statistics.median(disks)
+    print(f"medians: {rate:.0f} MB/s of {raw:.0f}, {rate / raw:.0%}")
+
+
+def tail(root, seconds, runs):
+    """The same paced records with and without a consumer that keeps up: the difference is what fetching costs."""
+    costs = {"produce": [], "both": []}
+    for _ in range(runs):
+        for mode, found in costs.items():
+            report = measured(root, [*PACED, "--mode", mode], seconds)
+            assert mode == "produce" or report["backlog"] < 200_000, "the consumer does not keep up"
+            found.append(report["server_cpu_us_per_mb"])
+    alone, both = (statistics.median(found) for found in costs.values())
+    fetching = f"{1000 / (both - alone):.1f} GB per CPU-second" if both > alone else "nothing to be seen"
+    print(f"producing {alone:.0f} us of CPU per MB, producing and fetching {both:.0f}: fetching from the tail {fetching}")
+    for mode, found in costs.items():
+        print(f"  {mode}: {' '.join(f'{cost:.0f}' for cost in found)}")
 
 
 def main():
@@ -169,18 +197,21 @@ def main():
     parser.add_argument("--only", choices=["waystation"], help="without Apache Kafka")
     parser.add_argument("--folder", type=pathlib.Path, help="on the disk to be measured; default: here")
     parser.add_argument("--held", type=float, metavar="SECONDS", help="only one long run of this broker per run")
+    parser.add_argument("--tail", action="store_true", help="only what fetching from the tail costs")
     arguments = parser.parse_args()
     root = arguments.folder or pathlib.Path.cwd()
     if arguments.held:
         return held(root, arguments.held, arguments.runs)
+    if arguments.tail:
+        return tail(root, arguments.seconds, arguments.runs)
     peers = ["waystation"]
     if not arguments.only:
         classpath = jars(root / "target" / "kafka-server")
         peers += ["kafka synced", "kafka"]
-    figures, disks = {}, []
+    figures, disks = {}, {}
     for run in range(arguments.runs):
         for scenario in arguments.scenario or SCENARIOS:
-            disks.append(disk(root, 1))
+            disks.setdefault(scenario, []).append(disk(root, 1))
             for peer in peers:
                 folder = pathlib.Path(tempfile.mkdtemp(prefix="waystation-peers-", dir=root))
                 try:
@@ -194,7 +225,10 @@ def main():
                     print(f"run {run + 1} {scenario} {peer}: {rate:.0f} MB/s, {cpu:.0f} us per MB", file=sys.stderr)
                 finally:
                     shutil.rmtree(folder)
-    print(f"disk: {statistics.median(disks):.0f} MB/s in synced writes of 1 MiB ({min(disks):.0f} to {max(disks):.0f})\n")
+    for scenario, found in disks.items():
+        span = f"({min(found):.0f} to {max(found):.0f})"
+        print(f"disk before {scenario}: {statistics.median(found):.0f} MB/s in synced writes of 1 MiB {span}")
+    print()
     print("| scenario | server | MB/s | records/s | CPU us per MB | records per CPU second | confirm p50 us | p99 us |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (scenario, peer), reports in figures.items():

@@ -72,9 +72,9 @@ enum Figure {
 }
 
 /// Microseconds of CPU for each of `count`; `None` where it is not known, or fell: kernel threads come and go.
-fn us_per(count: u64, begin_ns: Option<u64>, end_ns: Option<u64>) -> Option<f64> {
+pub(crate) fn us_per(count: f64, begin_ns: Option<u64>, end_ns: Option<u64>) -> Option<f64> {
     let spent = end_ns?.checked_sub(begin_ns?)?;
-    (count > 0).then(|| spent as f64 / 1000.0 / count as f64)
+    (count > 0.0).then(|| spent as f64 / 1000.0 / count)
 }
 
 impl Report {
@@ -105,10 +105,10 @@ impl Report {
             backlog: (stopped.published * plan.copies()).saturating_sub(stopped.delivered),
             confirm: plan.confirms.then(|| outcome.confirm.percentiles()),
             delivery: (plan.consumers > 0 && plan.size >= 16).then(|| outcome.delivery.percentiles()),
-            server_us: us_per(finished, begin.server_cpu_ns, end.server_cpu_ns),
-            server_us_published: us_per(published, begin.server_cpu_ns, end.server_cpu_ns),
-            client_us: us_per(finished, begin.client_cpu_ns, end.client_cpu_ns),
-            kernel_us: us_per(finished, begin.kernel_cpu_ns, end.kernel_cpu_ns),
+            server_us: us_per(finished as f64, begin.server_cpu_ns, end.server_cpu_ns),
+            server_us_published: us_per(published as f64, begin.server_cpu_ns, end.server_cpu_ns),
+            client_us: us_per(finished as f64, begin.client_cpu_ns, end.client_cpu_ns),
+            kernel_us: us_per(finished as f64, begin.kernel_cpu_ns, end.kernel_cpu_ns),
             resident: outcome.resident,
             refused: outcome.refused,
             redelivered: outcome.ledger.redelivered,
@@ -280,8 +280,8 @@ mod tests {
 
     #[test]
     fn cpu_that_fell_is_not_known() {
-        assert_eq!(us_per(4, Some(1_000), Some(9_000)), Some(2.0));
-        assert_eq!(us_per(4, Some(9_000), Some(1_000)), None);
-        assert_eq!((us_per(0, Some(1), Some(2)), us_per(1, None, Some(2))), (None, None));
+        assert_eq!(us_per(4.0, Some(1_000), Some(9_000)), Some(2.0));
+        assert_eq!(us_per(4.0, Some(9_000), Some(1_000)), None);
+        assert_eq!((us_per(0.0, Some(1), Some(2)), us_per(1.0, None, Some(2))), (None, None));
     }
 }

@@ -30,7 +30,7 @@ use crate::error::Result;
 use crate::http;
 use crate::load::Until;
 use crate::procfs::Processes;
-use crate::report::Report;
+use crate::report::{Report, us_per};
 
 /// Runs `plan` and reports.
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
@@ -142,9 +142,6 @@ fn report(plan: &Plan, server: Option<&Processes>, mut brought: Brought) -> Repo
         (Mode::Produce, _) => end.confirmed - begin.confirmed,
         _ => end.delivered - begin.delivered,
     };
-    let per = |count: f64, begin: Option<u64>, end: Option<u64>| {
-        (count > 0.0).then(|| Some((end? - begin?) as f64 / 1000.0 / count)).flatten()
-    };
     let (records, megabytes) = (finished as f64, (finished * plan.size as u64) as f64 / 1e6);
     let reads = plan.mode != Mode::Produce;
     let mut report = Report {
@@ -160,10 +157,10 @@ fn report(plan: &Plan, server: Option<&Processes>, mut brought: Brought) -> Repo
         backlog: if reads { stopped.published.saturating_sub(stopped.delivered) } else { 0 },
         confirm: (plan.acks != 0 && plan.mode != Mode::Fetch).then(|| brought.confirm.percentiles()),
         delivery: (plan.mode == Mode::Both && plan.size >= 16).then(|| brought.delivery.percentiles()),
-        server_us: per(records, begin.server_cpu_ns, end.server_cpu_ns),
-        server_us_per_mb: per(megabytes, begin.server_cpu_ns, end.server_cpu_ns),
-        client_us: per(records, begin.client_cpu_ns, end.client_cpu_ns),
-        kernel_us: per(records, begin.kernel_cpu_ns, end.kernel_cpu_ns),
+        server_us: us_per(records, begin.server_cpu_ns, end.server_cpu_ns),
+        server_us_per_mb: us_per(megabytes, begin.server_cpu_ns, end.server_cpu_ns),
+        client_us: us_per(records, begin.client_cpu_ns, end.client_cpu_ns),
+        kernel_us: us_per(records, begin.kernel_cpu_ns, end.kernel_cpu_ns),
         resident: brought.resident,
         refused: brought.producers.iter().map(|p| p.refused).sum(),
         flaws: brought.ledger.flaws,
