@@ -323,6 +323,19 @@ fn retention_lets_the_oldest_go_while_enough_is_left() {
 }
 
 #[test]
+fn retention_has_a_bound_whatever_times_and_sizes_there_are() {
+    for timestamp_max in [i64::MIN, -1, 0, i64::MAX] {
+        let mut fed = Fed::new();
+        let summary = Summary { timestamp_max, ..batch(None, 1) };
+        fed.apply(|entry| entry.append_batch(TOPIC, &summary, &[7; KAFKA_MIN]));
+        let bound = |bytes, before| fed.log().retention_bound(bytes, before, usize::MAX);
+        assert_eq!([bound(None, Some(i64::MIN)), bound(Some(u64::MAX), None)], [0, 0], "{timestamp_max}");
+        assert_eq!(bound(None, Some(i64::MAX)), u64::from(timestamp_max < i64::MAX), "{timestamp_max}");
+        assert_eq!(bound(Some(0), Some(i64::MIN)), 1, "{timestamp_max}");
+    }
+}
+
+#[test]
 fn an_expired_group_is_forgotten_unless_it_committed_again() {
     let mut fed = Fed::new();
     fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3)));

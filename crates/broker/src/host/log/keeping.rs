@@ -5,6 +5,7 @@
 
 use model::commit::{Forget, Forgotten};
 use model::{GroupId, OperationKind, QueueId};
+use queue::LogState;
 use topology::TopicSettings;
 
 use crate::Broker;
@@ -14,6 +15,8 @@ use crate::host::QueueGroup;
 const EVERY_US: u64 = 1_000_000;
 /// How long offsets outlive the last member of their group, milliseconds.
 const OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// Batches of one log trimmed at once: applying a trim is the work of one turn.
+const CHUNKS_MAX: usize = 1 << 17;
 /// Groups forgotten at once.
 const FORGET_MAX: usize = 64;
 
@@ -47,7 +50,7 @@ impl Broker {
     }
 
     fn overdue(&self) -> Vec<(GroupId, QueueId, u64)> {
-        let now_ms = self.now.wall_ms as i64;
+        let now_ms = i64::try_from(self.now.wall_ms).unwrap_or(i64::MAX);
         let mut overdue = Vec::new();
         for group in &self.host.groups {
             for (log, state) in group.machine.logs() {
@@ -83,20 +86,12 @@ impl Broker {
 }
 
 /// The offset below which nothing need be kept, where that is above the log's start.
-fn keep_from(settings: &TopicSettings, state: &queue::LogState, now_ms: i64) -> Option<u64> {
+fn keep_from(settings: &TopicSettings, state: &LogState, now_ms: i64) -> Option<u64> {
     if !settings.delete {
         return None;
     }
-    let mut left = state.bytes();
-    let mut below = state.start();
-    for chunk in state.chunks_from(state.start()) {
-        let old = settings.retention_ms.is_some_and(|age| chunk.timestamp_max + (age as i64) < now_ms);
-        let much = settings.retention_bytes.is_some_and(|most| left - u64::from(chunk.bytes) >= most);
-        if !old && !much {
-            break;
-        }
-        left -= u64::from(chunk.bytes);
-        below = chunk.end();
-    }
-    (below > state.start()).then_some(below)
+    // An age that reaches back beyond all times is none.
+    let before = settings.retention_ms.and_then(|age| now_ms.checked_sub_unsigned(age));
+    let bound = state.retention_bound(settings.retention_bytes, before, CHUNKS_MAX);
+    (bound > state.start()).then_some(bound)
 }
