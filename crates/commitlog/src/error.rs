@@ -39,8 +39,9 @@ impl fmt::Display for OpenError {
                 }
                 f.write_str(
                     " Nothing was changed on disk. Starting without these entries would lose messages that were \
-                     confirmed, so this shard does not start: restore the file from a copy, or let a replica \
-                     with an empty data directory take this one's place.",
+                     confirmed, so this node does not start: restore the whole data directory from a copy taken \
+                     while it was stopped. Without a copy, keep this one aside for whoever can look at it, and \
+                     start with an empty one.",
                 )
             }
             OpenError::Newer { file, version } => write!(

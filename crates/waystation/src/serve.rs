@@ -1,6 +1,7 @@
 //! `serve` and `check-config`: from flags to a running node.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use runtime::{Config, Flags, LogFormat};
@@ -23,10 +24,10 @@ pub struct Serve {
     config: Option<PathBuf>,
     /// Threads that carry connections and logs; fixed when the data directory is made. Default: one less than there
     /// are cores.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u16>)]
     shards: Option<u16>,
     /// Groups that queues are spread over; fixed when the data directory is made. Default: as many as shards.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<u32>)]
     groups: Option<u32>,
     /// How log lines on stderr look.
     #[arg(long, value_name = "FORMAT")]
@@ -51,6 +52,11 @@ Where Kafka's clients come through a forwarded port, kafka_advertised (HOST:PORT
 
 The first SIGTERM or SIGINT drains the node (at most 30 seconds), the second ends it at once. Either way, and after
 kill -9, everything that was confirmed is there at the next start.";
+
+/// A number, or why not in words; its bounds are those of the same setting in the file.
+fn whole_number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "it must be a whole number, such as 2".to_owned())
+}
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -106,5 +112,18 @@ impl CheckConfig {
         println!("  keeps data  {}", config.data_dir.display());
         println!("  lets in     {}", users.join(" "));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_is_no_number_is_refused_in_words() {
+        assert_eq!(whole_number::<u16>("2"), Ok(2));
+        for text in ["x", "", "-1", "1.5", "65536"] {
+            assert!(whole_number::<u16>(text).is_err_and(|why| why.contains("a whole number")), "{text}");
+        }
     }
 }
