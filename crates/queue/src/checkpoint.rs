@@ -1,9 +1,10 @@
 //! A group's state as bytes: written in slices from a frozen view, read back as a whole.
 //!
 //! ```text
-//! head     0 format u8 = 2    1 reserve u8      2 machine version u16
+//! head     0 format u8 = 3    1 reserve u8      2 machine version u16
 //!          4 applied u64     12 group time u64 20 place count u32    24 queue count u64
-//!         32 log count u64   40 coordinator count u64   (format 1 has neither)
+//!         32 log count u64   40 coordinator count u64   (format 1 has neither; format 2: see
+//!         `log_checkpoint`)
 //! place    place u32, boot u32, last sequence, answer count, expected bytes of the unfinished row, piece count;
 //!          answers: distance from the sequence before, value
 //!          pieces: entry, where in it, bytes
@@ -33,7 +34,9 @@ use crate::origins::{Partial, Piece, Place};
 use crate::queue_state::{Failures, IN_PARTS, Run};
 use crate::{GroupMachine, QueueState};
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// The format before it was known when a batch of a log was taken in.
+pub(crate) const UNTIMED: u8 = 2;
 /// The format before there were logs.
 const QUEUES_ONLY: u8 = 1;
 /// Runs, failures, chunks or producers written between two looks at the budget.
@@ -271,7 +274,7 @@ impl GroupMachine {
     pub fn decode(bytes: &[u8]) -> Result<GroupMachine, Damaged> {
         let mut reader = Reader::new(bytes);
         let format = reader.u8()?;
-        let known = format == FORMAT || format == QUEUES_ONLY;
+        let known = (QUEUES_ONLY..=FORMAT).contains(&format);
         if !known || reader.u8()? != 0 || reader.u16_le()? > MACHINE_VERSION {
             return Err(Damaged("a queue checkpoint has an unknown format"));
         }
@@ -281,7 +284,9 @@ impl GroupMachine {
         let (places, queues) = (reader.u32_le()?, reader.u64_le()?);
         let (logs, coordinators) =
             if format == QUEUES_ONLY { (0, 0) } else { (reader.u64_le()?, reader.u64_le()?) };
-        let mut decoder = Decoder { reader, applied: machine.applied.0, needed: BTreeMap::new() };
+        let time_ms = i64::try_from(machine.time_ms).unwrap_or(i64::MAX);
+        let mut decoder =
+            Decoder { reader, format, time_ms, applied: machine.applied.0, needed: BTreeMap::new() };
         for _ in 0..places {
             let id = decoder.reader.u32_le()?;
             let place = decoder.place()?;
@@ -341,6 +346,9 @@ pub(crate) fn narrow(value: u64) -> Result<u32, Damaged> {
 /// Reads what follows the head. Every loop consumes bytes, so no count is believed before its bytes.
 pub(crate) struct Decoder<'a> {
     pub(crate) reader: Reader<'a>,
+    pub(crate) format: u8,
+    /// The group's time when it was written.
+    pub(crate) time_ms: i64,
     pub(crate) applied: u64,
     needed: BTreeMap<u64, u64>,
 }

@@ -6,6 +6,7 @@
 //!          epochs: epoch, first offset
 //!          chunks: distance from the end of the chunk before, distance from the entry before,
 //!                  offsets * 4 + has removed * 2 + in parts, records, highest timestamp i64,
+//!                  when it was taken in (ms) * 2 + ages from then (not in format 2),
 //!                  where the batch header begins, bytes | piece count and pieces (see `checkpoint`),
 //!                  with removed: a bit per offset, as words u64, set where removed
 //!          producers: distance from the id before, epoch u16, last use (ms), batch count;
@@ -20,8 +21,8 @@ use model::{Damaged, QueueId};
 
 use crate::LogState;
 use crate::bits;
-use crate::checkpoint::{COUNTER_MAX, Decoder, STRIDE, encode_pieces, narrow, require};
-use crate::log_state::LogChunk;
+use crate::checkpoint::{COUNTER_MAX, Decoder, STRIDE, UNTIMED, encode_pieces, narrow, require};
+use crate::log_state::{LogChunk, Taken};
 use crate::producers::{ProducerState, REMEMBERED, Seen};
 use crate::queue_state::IN_PARTS;
 
@@ -60,6 +61,7 @@ pub(crate) fn encode_chunks(
         out.put_varint(u64::from(chunk.span) << 2 | flags);
         out.put_varint(u64::from(chunk.records));
         out.put_u64_le(chunk.timestamp_max as u64);
+        out.put_varint(chunk.taken.bits());
         match log.pieces.get(&chunk.first).filter(|_| in_parts) {
             Some(pieces) => {
                 out.put_varint(pieces.len() as u64);
@@ -146,12 +148,26 @@ impl Decoder<'_> {
         let (has_removed, in_parts) = (packed & 2 != 0, packed & 1 != 0);
         let (span, records) = (narrow(packed >> 2)?, narrow(self.reader.varint()?)?);
         let timestamp_max = self.reader.i64_le()?;
+        let taken = match self.format {
+            // Nothing more is known than that it was there when this was written.
+            UNTIMED => Taken::new(self.time_ms, timestamp_max < 0),
+            _ => Taken::from_bits(self.reader.varint()?),
+        };
         let behind = first.checked_add(u64::from(span)).ok_or(Damaged("a chunk ends beyond all offsets"))?;
         require(log.start < behind && behind <= log.end && index <= self.applied)?;
         require(0 < records && records <= span)?;
         let running_max = timestamp_max;
-        let mut chunk =
-            LogChunk { first, index, timestamp_max, running_max, at: IN_PARTS, span, records, bytes: 0 };
+        let mut chunk = LogChunk {
+            first,
+            index,
+            timestamp_max,
+            running_max,
+            taken,
+            at: IN_PARTS,
+            span,
+            records,
+            bytes: 0,
+        };
         let at = self.reader.varint()?;
         if in_parts {
             require(span == 1 && at > 0)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{Bug, planted};
-use model::batch::Summary;
+use model::batch::{Encoding, Summary};
 use model::topic::ProducerFigures;
 use model::{Index, Seq};
 
@@ -20,7 +20,36 @@ use crate::producers::{Producers, Verdict};
 use crate::queue_state::IN_PARTS;
 use crate::{AppendOutcome, AppendRefusal};
 
-/// What one append added to a log. 48 bytes: this is what a batch costs in memory, however large it is.
+/// When a batch was taken in, and whether its age counts from then on or from its own times. In eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken(u64);
+
+impl Taken {
+    pub(crate) fn new(ms: i64, ages_from_then: bool) -> Taken {
+        Taken(ms.max(0).cast_unsigned() << 1 | u64::from(ages_from_then))
+    }
+
+    /// The time of a batch. Rows age from their arrival, whatever time their writers give them; a batch of Kafka from
+    /// its highest timestamp, where it has one.
+    fn of(summary: &Summary) -> Taken {
+        Taken::new(summary.ingest, summary.encoding == Encoding::Rows || summary.timestamp_max < 0)
+    }
+
+    /// As [`Taken::bits`] gave it.
+    pub(crate) fn from_bits(bits: u64) -> Taken {
+        Taken(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn ms(self) -> i64 {
+        (self.0 >> 1).cast_signed()
+    }
+}
+
+/// What one append added to a log. 56 bytes: this is what a batch costs in memory, however large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogChunk {
     /// Its first offset.
@@ -31,6 +60,8 @@ pub(crate) struct LogChunk {
     pub(crate) timestamp_max: i64,
     /// The highest timestamp in it and in what was appended before it: rises from chunk to chunk.
     pub(crate) running_max: i64,
+    /// When it was taken in.
+    pub(crate) taken: Taken,
     /// Where its batch header begins in the entry, or [`IN_PARTS`].
     pub(crate) at: u32,
     /// Offsets it takes up.
@@ -52,6 +83,11 @@ impl LogChunk {
     pub(crate) fn end(&self) -> u64 {
         self.first + u64::from(self.span)
     }
+
+    /// From when on its age counts.
+    fn ages_from(&self) -> i64 {
+        if self.taken.0 & 1 == 1 { self.taken.ms() } else { self.timestamp_max }
+    }
 }
 
 /// Where one batch of a log is.
@@ -71,6 +107,8 @@ pub struct ChunkAt<'a> {
     pub records: u32,
     /// The highest timestamp in it.
     pub timestamp_max: i64,
+    /// When it was taken in.
+    pub taken_ms: i64,
     /// Where the bytes of its only row are, where that came in parts: without any batch header. Else empty.
     pub parts: &'a [Piece],
 }
@@ -202,14 +240,20 @@ impl LogState {
     }
 
     /// Where the log should begin so that it keeps no more chunks in front than it must: one may go while `bytes_min`
-    /// are left without it, or when all of it is older than `before_ms`. Looks at `limit` chunks, the oldest first, so
-    /// that no trim does the work of many.
-    pub fn retention_bound(&self, bytes_min: Option<u64>, before_ms: Option<i64>, limit: usize) -> u64 {
+    /// are left without it, or when all of it is older than the first of `before_ms` and was taken in before the second.
+    /// Looks at `limit` chunks, the oldest first, so that no trim does the work of many.
+    pub fn retention_bound(
+        &self,
+        bytes_min: Option<u64>,
+        before_ms: Option<(i64, i64)>,
+        limit: usize,
+    ) -> u64 {
         let (mut bound, mut left) = (self.start, self.bytes);
         for chunk in self.chunks.iter().take(limit) {
             left -= u64::from(chunk.bytes);
             let is_spare = bytes_min.is_some_and(|min| left >= min);
-            let is_old = before_ms.is_some_and(|before| chunk.timestamp_max < before);
+            let is_old = before_ms
+                .is_some_and(|(before, taken)| chunk.ages_from() < before && chunk.taken.ms() < taken);
             if !is_spare && !is_old {
                 break;
             }
@@ -253,6 +297,7 @@ impl LogState {
             span: chunk.span,
             records: chunk.records,
             timestamp_max: chunk.timestamp_max,
+            taken_ms: chunk.taken.ms(),
             parts: parts.map_or(&[], |parts| parts),
         }
     }
@@ -293,6 +338,7 @@ impl LogState {
             index: index.0,
             timestamp_max: summary.timestamp_max,
             running_max: 0,
+            taken: Taken::of(summary),
             at,
             span: summary.span,
             records: summary.count,
@@ -308,14 +354,16 @@ impl LogState {
         now_ms: u64,
         ledger: &mut Ledger<'_>,
     ) -> u64 {
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         pieces.iter().for_each(|piece| ledger.hold(piece.index, 1));
         self.pieces.insert(self.end, pieces.clone());
         let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
         self.add(LogChunk {
             first: self.end,
             index: index.0,
-            timestamp_max: i64::try_from(now_ms).unwrap_or(i64::MAX),
+            timestamp_max: now_ms,
             running_max: 0,
+            taken: Taken::new(now_ms, true),
             at: IN_PARTS,
             span: 1,
             records: 1,

@@ -97,6 +97,10 @@ pub struct TopicSettings {
     pub retention_ms: Option<u64>,
     /// Bytes beyond which the oldest records go; `None`: never for their size.
     pub retention_bytes: Option<u64>,
+    /// Milliseconds after which what was appended is no longer the open end of its log.
+    pub segment_ms: u64,
+    /// Bytes of the open end of a log, at most.
+    pub segment_bytes: u64,
     /// Whether only the newest record of each key needs to stay.
     pub compact: bool,
     /// Whether age and size let records go.
@@ -130,6 +134,8 @@ impl TopicSettings {
         TopicSettings {
             retention_ms: unless_negative("retention.ms"),
             retention_bytes: unless_negative("retention.bytes"),
+            segment_ms: at_least_0("segment.ms"),
+            segment_bytes: at_least_0("segment.bytes"),
             compact: policy("compact"),
             delete: policy("delete"),
             max_message_bytes: u32::try_from(number("max.message.bytes")).unwrap_or(0),
@@ -305,6 +311,7 @@ mod tests {
         let plain = settings(&[]);
         assert_eq!((plain.retention_ms, plain.retention_bytes), (Some(604_800_000), None));
         assert_eq!((plain.compact, plain.delete, plain.log_append_time), (false, true, false));
+        assert_eq!((plain.segment_ms, plain.segment_bytes), (604_800_000, 1 << 30));
         assert_eq!((plain.max_message_bytes, plain.delete_retention_ms), (1_048_588, 86_400_000));
         assert_eq!((plain.timestamp_after_max_ms, plain.max_compaction_lag_ms), (3_600_000, i64::MAX as u64));
         let other = settings(&[

@@ -9,6 +9,7 @@ use ::model::{
 use base::{Block, Pool, Prng};
 
 use super::record;
+use crate::liveness::Ledger;
 use crate::log_state::LogChunk;
 use crate::{AppendOutcome, AppendRefusal, Effect, GroupMachine, LivePiece, LogState};
 
@@ -96,7 +97,7 @@ fn batch(producer: Option<(i16, i32)>, span: u32) -> Summary {
         span,
         timestamp_max: 900,
         producer: producer.map(|(epoch, base_sequence)| Producer { id: 9, epoch, base_sequence }),
-        ..Summary::new(Protocol::Kafka, 0)
+        ..Summary::new(Protocol::Kafka, 950)
     }
 }
 
@@ -113,7 +114,7 @@ fn commit(group: &str, offset: u64) -> Vec<u8> {
 
 #[test]
 fn a_batch_costs_what_is_said() {
-    assert_eq!(size_of::<LogChunk>(), 48);
+    assert_eq!(size_of::<LogChunk>(), 56);
 }
 
 #[test]
@@ -128,7 +129,7 @@ fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
     let bytes = fed.checkpoint();
     #[rustfmt::skip]
     let head = [
-        2, 0, 1, 0,  7, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        3, 0, 1, 0,  7, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
         1, 0, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
         // The place: eight operations, seven answers; of the appends the base offsets.
         1, 0, 2, 0,  1, 0, 0, 0,  8, 7, 0, 0,  1, 1,  1, 1,  1, 0,  1, 3,  2, 2,  1, 4,  1, 73,
@@ -137,10 +138,10 @@ fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
     let log = [
         // Id and configuration, start 4, end 75, highest timestamp 900, one epoch, two chunks, one producer.
         5, 0, 0, 0, 0, 0, 0, 0,  1, b't',  4, 75,  0x84, 3, 0, 0, 0, 0, 0, 0,  1, 2, 1,  0, 0,
-        // At 3, entry 3, 70 offsets with removed ones, 70 records, at 64 in the entry, 157 bytes; offsets 5 and 6 gone.
-        3, 3, 0x9a, 2, 70,  0x84, 3, 0, 0, 0, 0, 0, 0,  64, 0x9d, 1,
+        // At 3, entry 3, 70 offsets with removed ones, 70 records, taken in at 950, at 64 in the entry, 157 bytes; offsets 5 and 6 gone.
+        3, 3, 0x9a, 2, 70,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
         12, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
-        0, 4, 8, 2,  0x84, 3, 0, 0, 0, 0, 0, 0,  64, 0x9d, 1,
+        0, 4, 8, 2,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
         // Producer 9 in epoch 1: two batches.
         9, 1, 0, 0xe8, 7, 2,  0, 2, 0,  3, 4, 73,
     ];
@@ -318,21 +319,60 @@ fn retention_lets_the_oldest_go_while_enough_is_left() {
         [10, 40, 50]
     );
     assert_eq!(bound(Some(0), None, 2), 20, "no more than asked for");
-    assert_eq!([bound(None, Some(900), 9), bound(None, Some(901), 9)], [0, 50]);
-    assert_eq!(bound(Some(4 * one), Some(901), 3), 30, "either is enough");
+    assert_eq!([bound(None, Some((900, 951)), 9), bound(None, Some((901, 951)), 9)], [0, 50]);
+    assert_eq!(bound(None, Some((901, 950)), 9), 0, "however old they said they were, they have only come");
+    assert_eq!(bound(Some(4 * one), Some((901, 951)), 3), 30, "either is enough");
 }
 
 #[test]
 fn retention_has_a_bound_whatever_times_and_sizes_there_are() {
-    for timestamp_max in [i64::MIN, -1, 0, i64::MAX] {
+    let times = [i64::MIN, -1, 0, i64::MAX];
+    for (timestamp_max, ingest) in times.iter().flat_map(|time| times.map(|ingest| (*time, ingest))) {
         let mut fed = Fed::new();
-        let summary = Summary { timestamp_max, ..batch(None, 1) };
+        let summary = Summary { timestamp_max, ingest, ..batch(None, 1) };
         fed.apply(|entry| entry.append_batch(TOPIC, &summary, &[7; KAFKA_MIN]));
         let bound = |bytes, before| fed.log().retention_bound(bytes, before, usize::MAX);
-        assert_eq!([bound(None, Some(i64::MIN)), bound(Some(u64::MAX), None)], [0, 0], "{timestamp_max}");
-        assert_eq!(bound(None, Some(i64::MAX)), u64::from(timestamp_max < i64::MAX), "{timestamp_max}");
-        assert_eq!(bound(Some(0), Some(i64::MIN)), 1, "{timestamp_max}");
+        let told = format!("{timestamp_max} taken at {ingest}");
+        assert_eq!([bound(None, Some((i64::MIN, i64::MIN))), bound(Some(u64::MAX), None)], [0, 0], "{told}");
+        let ends = timestamp_max < i64::MAX && ingest < i64::MAX;
+        assert_eq!(bound(None, Some((i64::MAX, i64::MAX))), u64::from(ends), "{told}");
+        assert_eq!(bound(Some(0), Some((i64::MIN, i64::MIN))), 1, "{told}");
     }
+}
+
+#[test]
+fn rows_and_what_has_no_time_age_from_when_they_were_taken_in() {
+    let cases = [
+        (Encoding::KafkaV2, 5, 5),
+        (Encoding::KafkaV2, 2000, 2000),
+        (Encoding::KafkaV2, -1, 950),
+        (Encoding::Rows, 5, 950),
+        (Encoding::Rows, i64::MAX, 950),
+    ];
+    for (encoding, timestamp_max, since) in cases {
+        let mut log = LogState::new(b"");
+        let summary = Summary { encoding, timestamp_max, ..batch(None, 1) };
+        let mut machine = GroupMachine::new();
+        let mut effects = Vec::new();
+        let mut ledger = Ledger { live: &mut machine.live, effects: &mut effects, current: Index(1) };
+        log.append((Index(1), 64), &summary, 200, &mut ledger);
+        let bound = |before| log.retention_bound(None, Some((before, i64::MAX)), 9);
+        assert_eq!([bound(since), bound(since + 1)], [0, 1], "{encoding:?} of {timestamp_max}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_say_when_batches_came_is_read() {
+    let mut fed = Fed::new();
+    fed.append(None, 3).unwrap();
+    let mut bytes = fed.checkpoint();
+    let times = [&900u64.to_le_bytes()[..], &[0xec, 14]].concat();
+    let at = bytes.windows(10).position(|window| window == times).expect("the batch's times");
+    bytes.drain(at + 8..at + 10);
+    bytes[0] = 2;
+    let read = GroupMachine::decode(&bytes).unwrap();
+    let chunk = read.log(TOPIC).unwrap().chunk(0).unwrap();
+    assert_eq!((chunk.timestamp_max, chunk.taken_ms, chunk.end()), (900, 1000, 3));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(super) struct LogBatch {
     pub(super) first: u64,
     pub(super) records: u64,
     pub(super) timestamp: i64,
+    pub(super) taken: i64,
     /// Header and body, or the row that came in parts.
     pub(super) bytes: Vec<u8>,
     pub(super) in_parts: bool,
@@ -130,6 +131,7 @@ impl Log {
             first: self.end,
             records: u64::from(summary.count),
             timestamp: summary.timestamp_max,
+            taken: summary.ingest,
             bytes: bytes.to_vec(),
             in_parts: false,
             entries: vec![index],
@@ -143,6 +145,7 @@ impl Log {
             first: self.end,
             records: 1,
             timestamp: now_ms as i64,
+            taken: now_ms as i64,
             bytes: row.to_vec(),
             in_parts: true,
             entries: entries.to_vec(),

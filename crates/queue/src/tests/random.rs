@@ -431,7 +431,8 @@ impl World {
     fn misnumbered(&mut self) {
         let (origin, next) = self.origins[0];
         let mut entries = vec![(origin, next + 1 + self.prng.below(3))];
-        if origin.boot() > 1 {
+        // Once the group knows the boot behind it: until then these are numbers that stand for something else.
+        if self.machine.last_sequence(origin) > OpSequence(0) && origin.boot() > 1 {
             entries.push((Origin(origin.0 - 1), 1 + self.prng.below(50)));
         }
         for (origin, sequence) in entries {

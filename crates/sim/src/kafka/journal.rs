@@ -139,6 +139,9 @@ pub(super) struct Journal {
     pub wall_max_ms: i64,
     /// The earliest.
     pub wall_min_ms: i64,
+    /// By how much it went back, in all.
+    wall_back_ms: i64,
+    wall_ms: i64,
     /// The checksums of batches by their first record, and how many records each has.
     sealed: BTreeMap<RecordId, ([u8; 4], usize)>,
     pub seen: Seen,
@@ -160,6 +163,8 @@ impl Journal {
             stamp: 0,
             wall_max_ms: 0,
             wall_min_ms: i64::MAX,
+            wall_back_ms: 0,
+            wall_ms: 0,
             sealed: BTreeMap::new(),
             seen,
             is_audited: false,
@@ -441,6 +446,14 @@ impl Journal {
     /// How old a record may be by now, beyond what all are.
     fn age_ms(&self, id: RecordId) -> i64 {
         self.wall_max_ms - self.records[id].time_ms - BEHIND_MS
+    }
+
+    /// What the node's clock says now.
+    pub fn see_clock(&mut self, now_ms: i64) {
+        self.wall_back_ms += (self.wall_ms - now_ms).max(0);
+        self.wall_ms = now_ms;
+        self.wall_max_ms = self.wall_max_ms.max(now_ms);
+        self.wall_min_ms = self.wall_min_ms.min(now_ms);
     }
 
     /// Somebody asks for everything below an offset to be deleted.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kafka::batch::GotRecord;
+use crate::kafka::plan::DRAWN_MS;
 use crate::kafka::wire::code;
 
 const KEPT: usize = 0;
@@ -135,9 +136,9 @@ fn compaction_keeps_the_last_of_a_key_and_brings_nothing_back() {
     let mark = write(&mut one, None);
     one.acked(KEYED, 2, &[mark]).unwrap();
     let value = found(0, 3, vec![batch(&one, 1, &[new])]);
-    one.wall_max_ms = BEHIND_MS;
+    one.wall_max_ms = BEHIND_MS - DRAWN_MS;
     assert_eq!(read(&mut one, KEYED, 2, &found(0, 3, Vec::new())), "K2", "the mark must stay for a while");
-    one.wall_max_ms = BEHIND_MS + 1;
+    one.wall_max_ms = BEHIND_MS - DRAWN_MS + 1;
     assert_eq!(read(&mut one, KEYED, 2, &found(0, 3, Vec::new())), "");
     assert_eq!(read(&mut one, KEYED, 0, &value), "K15", "its key was deleted");
 }

@@ -270,8 +270,7 @@ impl Side {
     /// Every client reads what has come and does what it may.
     pub fn turn(&mut self, acts: Acts, around: &mut Around<'_>) -> Result<(), Fault> {
         let now = around.node.now.wall_ms as i64;
-        self.journal.wall_max_ms = self.journal.wall_max_ms.max(now);
-        self.journal.wall_min_ms = self.journal.wall_min_ms.min(now);
+        self.journal.see_clock(now);
         for at in 0..self.clients.len() {
             self.turn_of(at, acts, around)?;
         }

@@ -5,6 +5,9 @@ use base::Prng;
 /// Clients write as if it were so much earlier: no jump of the node's clock makes their times lie in its future.
 pub(super) const BEHIND_MS: i64 = 24 * 3_600_000;
 
+/// A record's time lies so far before or behind its writing, at most.
+pub(super) const DRAWN_MS: i64 = 250;
+
 /// How a topic keeps its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keeping {
@@ -14,7 +17,7 @@ pub enum Keeping {
     Age(i64),
     /// So many bytes.
     Size(u64),
-    /// The last one of each key; marks of deleted keys so many milliseconds beyond [`BEHIND_MS`].
+    /// The last one of each key; marks of deleted keys so many milliseconds from when they came.
     Keys(i64),
 }
 
@@ -50,17 +53,20 @@ impl Topic {
     /// What it is created with.
     pub(super) fn configs(&self) -> Vec<(&'static str, String)> {
         let forever = ("retention.ms", "-1".to_owned());
+        // What has just come stays so long, whatever time it has.
+        let open = ("segment.ms", "1000".to_owned());
         match self.keeping {
             Keeping::All if self.is_stamped => {
                 vec![forever, ("message.timestamp.type", "LogAppendTime".to_owned())]
             }
             Keeping::All => vec![forever],
-            Keeping::Age(ms) => vec![("retention.ms", (BEHIND_MS + ms).to_string())],
+            Keeping::Age(ms) => vec![("retention.ms", (BEHIND_MS + ms).to_string()), open],
             Keeping::Size(bytes) => vec![forever, ("retention.bytes", bytes.to_string())],
             Keeping::Keys(ms) => vec![
                 ("cleanup.policy", "compact".to_owned()),
+                open,
                 ("min.cleanable.dirty.ratio", "0.1".to_owned()),
-                ("delete.retention.ms", (BEHIND_MS + ms).to_string()),
+                ("delete.retention.ms", ms.to_string()),
             ],
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::batch::{self, NewRecord};
 use super::journal::{RecordId, key_of};
 use super::link::{Ask, Link, With};
-use super::plan::{BEHIND_MS, Keeping};
+use super::plan::{BEHIND_MS, DRAWN_MS, Keeping};
 use super::wire::{self, Fields, PutFields, code};
 use crate::client::Fault;
 
@@ -259,7 +259,7 @@ pub(super) fn write(writer: u64, spot: usize, with: &mut With<'_>) -> RecordId {
     let deletes = key.is_some() && prng.chance(1, 6);
     let most = if prng.chance(1, 4) { with.plan.bytes } else { with.plan.bytes.min(600) };
     let bytes = (!deletes).then(|| prng.below(most) as usize);
-    let time_ms = with.wall_ms - BEHIND_MS + prng.below(500) as i64 - 250;
+    let time_ms = with.wall_ms - BEHIND_MS + prng.below(2 * DRAWN_MS as u64) as i64 - DRAWN_MS;
     with.journal.write(spot, writer, key, bytes, time_ms)
 }
 

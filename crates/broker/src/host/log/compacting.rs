@@ -10,6 +10,7 @@ use base::{Bug, Map, map, planted};
 use model::{GroupId, LogRefusal, OperationKind, QueueId, Seq};
 use topology::TopicSettings;
 
+use super::closing::Closed;
 use super::reading::Chunk;
 use crate::Broker;
 
@@ -50,12 +51,14 @@ pub(crate) struct Compaction {
     pub waits_for_disk: bool,
     /// Up to where each log was compacted.
     cleaned: Map<QueueId, u64>,
+    /// Up to where each log may be compacted.
+    closed: Map<QueueId, Closed>,
     seed: u64,
 }
 
 impl Compaction {
     pub(crate) fn new(seed: u64) -> Compaction {
-        Compaction { pass: None, waits_for_disk: false, cleaned: map(seed), seed }
+        Compaction { pass: None, waits_for_disk: false, cleaned: map(seed), closed: map(seed), seed }
     }
 
     /// Whether it would go on at once.
@@ -80,12 +83,15 @@ impl Broker {
                     continue;
                 }
                 let from = self.host.logs.compaction.cleaned.get(&log).copied().unwrap_or(0);
-                let Some((limit, permille)) = dirty(state, from.max(state.start()), &settings, now_ms) else {
+                let closed = self.host.logs.compaction.closed.entry(log).or_default();
+                closed.advance(state, &settings, now_ms);
+                let from = from.max(state.start());
+                let Some((limit, permille)) = dirty(state, (from, closed), &settings, now_ms) else {
                     continue;
                 };
                 if best.as_ref().is_none_or(|(most, _)| permille > *most) {
                     let latest = map(self.host.logs.compaction.seed);
-                    let (group, next) = (group.id, from.max(state.start()));
+                    let (group, next) = (group.id, from);
                     let phase = Phase::Noting;
                     best = Some((
                         permille,
@@ -164,7 +170,13 @@ impl Pass {
             match self.phase {
                 Phase::Noting => self.note(key, offset),
                 Phase::Removing
-                    if self.is_over(key, offset, record.value.is_none(), record.timestamp, now_ms) =>
+                    if self.is_over(
+                        key,
+                        offset,
+                        record.value.is_none(),
+                        record.timestamp.max(chunk.taken_ms),
+                        now_ms,
+                    ) =>
                 {
                     match ranges.last_mut() {
                         Some(last) if last.1.0 + 1 == offset => last.1 = Seq(offset),
@@ -191,7 +203,7 @@ impl Pass {
     }
 
     /// Whether a record goes: there is a later one of its key, or it deletes its key and everybody had time to see.
-    fn is_over(&self, key: &[u8], offset: u64, deletes: bool, timestamp: i64, now_ms: i64) -> bool {
+    fn is_over(&self, key: &[u8], offset: u64, deletes: bool, since_ms: i64, now_ms: i64) -> bool {
         if offset >= self.limit {
             return false;
         }
@@ -202,25 +214,34 @@ impl Pass {
             (_, true) => deletes && latest.is_some_and(|latest| latest > offset),
             _ => latest.is_some_and(|latest| latest > offset),
         };
-        let age = now_ms.saturating_sub(timestamp);
+        let age = now_ms.saturating_sub(since_ms);
         later || (deletes && age > self.settings.delete_retention_ms as i64)
     }
 }
 
-/// Up to where a log may be compacted now and how much of it was not yet, in thousandths; `None` where it is not
+/// Up to where a log may be compacted now and how much of that was not yet, in thousandths; `None` where it is not
 /// worth it.
-fn dirty(state: &queue::LogState, from: u64, settings: &TopicSettings, now_ms: i64) -> Option<(u64, u64)> {
+fn dirty(
+    state: &queue::LogState,
+    (from, closed): (u64, &Closed),
+    settings: &TopicSettings,
+    now_ms: i64,
+) -> Option<(u64, u64)> {
     let (mut bytes, mut limit, mut oldest) = (0, from, None);
-    for chunk in state.chunks_from(from) {
+    let mut lagging = 0;
+    for chunk in state.chunks_from(from).take_while(|chunk| chunk.end() <= closed.below()) {
         let age = now_ms.saturating_sub(chunk.timestamp_max);
-        if settings.min_compaction_lag_ms > 0 && age < settings.min_compaction_lag_ms as i64 {
-            break;
+        let lags = settings.min_compaction_lag_ms > 0 && age < settings.min_compaction_lag_ms as i64;
+        if lags || lagging > 0 {
+            lagging += u64::from(chunk.bytes);
+            continue;
         }
         oldest.get_or_insert(age);
         bytes += u64::from(chunk.bytes);
         limit = chunk.end();
     }
-    let permille = bytes * 1000 / state.bytes().max(1);
+    let cleanable = state.bytes().saturating_sub(closed.open_bytes() + lagging);
+    let permille = bytes * 1000 / cleanable.max(1);
     let overdue = oldest.is_some_and(|age| age > settings.max_compaction_lag_ms as i64);
     let worth = permille >= u64::from(settings.min_dirty_permille) || overdue;
     (limit > from && worth).then_some((limit, permille))

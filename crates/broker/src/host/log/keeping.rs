@@ -15,6 +15,9 @@ use crate::host::QueueGroup;
 const EVERY_US: u64 = 1_000_000;
 /// How long offsets outlive the last member of their group, milliseconds.
 const OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// A record stays at least so long after it came, whatever time its writer gave it, unless its topic keeps nothing as
+/// long: this is how often Kafka looks for what has become old. Milliseconds.
+const ARRIVED_MS: u64 = 300_000;
 /// Batches of one log trimmed at once: applying a trim is the work of one turn.
 const CHUNKS_MAX: usize = 1 << 17;
 /// Groups forgotten at once.
@@ -91,7 +94,10 @@ fn keep_from(settings: &TopicSettings, state: &LogState, now_ms: i64) -> Option<
         return None;
     }
     // An age that reaches back beyond all times is none.
-    let before = settings.retention_ms.and_then(|age| now_ms.checked_sub_unsigned(age));
+    let before = settings.retention_ms.and_then(|age| {
+        let arrived = age.min(settings.segment_ms).min(ARRIVED_MS);
+        Some((now_ms.checked_sub_unsigned(age)?, now_ms.checked_sub_unsigned(arrived)?))
+    });
     let bound = state.retention_bound(settings.retention_bytes, before, CHUNKS_MAX);
     (bound > state.start()).then_some(bound)
 }

@@ -2,6 +2,7 @@
 //! consumer groups.
 
 mod ahead;
+mod closing;
 mod compacting;
 mod converting;
 mod coordinating;

@@ -28,6 +28,7 @@ pub(super) struct Chunk {
     pub first: u64,
     pub end: u64,
     pub bytes: usize,
+    pub taken_ms: i64,
     pub in_parts: bool,
     pub thinned: bool,
 }
@@ -40,6 +41,7 @@ impl Chunk {
             first: chunk.first,
             end: chunk.end(),
             bytes: chunk.bytes as usize,
+            taken_ms: chunk.taken_ms,
             in_parts: !chunk.parts.is_empty(),
             thinned: state.has_removed(chunk),
         }

@@ -81,7 +81,7 @@ impl World {
             count,
             span: count + gaps,
             timestamp_max: self.prng.below(1000) as i64 - 10,
-            ..Summary::new(Protocol::Kafka, 0)
+            ..Summary::new(Protocol::Kafka, 1000 * id as i64 + i64::from(gaps))
         };
         if self.prng.chance(3, 4) {
             let producer = self.prng.below(PRODUCERS) as i64;
@@ -242,9 +242,11 @@ fn order(ids: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
 
 fn compare_chunks(state: &LogState, log: &Log) {
     let batches: Vec<&LogBatch> = log.batches().collect();
-    let plain =
-        |chunk: ChunkAt<'_>| (chunk.first, chunk.end(), chunk.timestamp_max, u64::from(chunk.records));
-    let expected = batches.iter().map(|batch| (batch.first, batch.end(), batch.timestamp, batch.records));
+    let plain = |chunk: ChunkAt<'_>| {
+        (chunk.first, chunk.end(), (chunk.timestamp_max, chunk.taken_ms), u64::from(chunk.records))
+    };
+    let expected =
+        batches.iter().map(|batch| (batch.first, batch.end(), (batch.timestamp, batch.taken), batch.records));
     assert!(state.chunks_from(0).map(plain).eq(expected));
     for offset in log.start.saturating_sub(2)..log.end + 2 {
         let has = batches.iter().find(|batch| offset < batch.end());

@@ -5,7 +5,7 @@
 
 use super::{Checked, Fate, Found, Glance, Journal, RecordId, key_of};
 use crate::kafka::batch::{GotBatch, GotRecord};
-use crate::kafka::plan::Keeping;
+use crate::kafka::plan::{DRAWN_MS, Keeping};
 use crate::kafka::wire::code;
 use crate::ledger::is_body;
 
@@ -190,7 +190,9 @@ impl Journal {
             Fate::Refused(_) => false,
         };
         let same = record.key.and_then(|key| self.spots[record.spot].by_key.get(&key));
-        let is_old = record.bytes.is_none() && self.age_ms(id) > marks_ms;
+        // It came when it was written or later, unless the clock went back in between.
+        let came_ms = self.age_ms(id) + DRAWN_MS + self.wall_back_ms;
+        let is_old = record.bytes.is_none() && came_ms > marks_ms;
         is_old || same.into_iter().flatten().any(later)
     }
 
