@@ -9,9 +9,10 @@ use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::connections;
+use crate::drive::Until;
 use crate::error::{Error, Result};
 use crate::kafka;
-use crate::load::{self, Plan, Routing, Until};
+use crate::load::{self, Plan, Routing};
 use crate::peers::{self, Comparison, Kind};
 use crate::url::Url;
 

@@ -9,6 +9,7 @@
 mod cli;
 mod client;
 mod connections;
+mod drive;
 mod error;
 mod frames;
 mod http;
@@ -18,6 +19,7 @@ mod load;
 mod peers;
 mod procfs;
 mod report;
+mod socket;
 mod url;
 
 pub use cli::{Bench, command, run};

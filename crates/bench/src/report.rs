@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::drive::{Outcome, Until};
 use crate::http::{Counters, growth};
 use crate::latency::Percentiles;
-use crate::load::{Flaws, Outcome, Plan, Routing, Until};
+use crate::load::{Clients, Flaws, Plan, Routing};
 use crate::procfs::Processes;
 
 /// What one run measured.
@@ -78,42 +79,64 @@ pub(crate) fn us_per(count: f64, begin_ns: Option<u64>, end_ns: Option<u64>) -> 
 }
 
 impl Report {
-    /// Works the figures out.
+    /// Works out what every protocol has: the samples' differences, and CPU for each of `finished` messages of `size`
+    /// bytes.
+    pub(crate) fn measured(
+        server: Option<&Processes>,
+        outcome: &Outcome,
+        finished: u64,
+        size: usize,
+    ) -> Report {
+        let (begin, stopped, end) = (&outcome.begin, &outcome.stopped, &outcome.end);
+        let published = (end.counts.published - begin.counts.published) as f64;
+        let (messages, megabytes) = (finished as f64, (finished * size as u64) as f64 / 1e6);
+        let server_us = |count| us_per(count, begin.server_cpu_ns, end.server_cpu_ns);
+        Report {
+            server: server.map(Processes::names),
+            seconds: (stopped.at_ns - begin.at_ns) as f64 / 1e9,
+            published: stopped.counts.published - begin.counts.published,
+            confirmed: stopped.counts.confirmed - begin.counts.confirmed,
+            delivered: stopped.counts.delivered - begin.counts.delivered,
+            published_in_all: end.counts.published,
+            confirmed_in_all: end.counts.confirmed,
+            delivered_in_all: end.counts.delivered,
+            server_us: server_us(messages),
+            server_us_published: server_us(published),
+            server_us_per_mb: server_us(megabytes),
+            client_us: us_per(messages, begin.client_cpu_ns, end.client_cpu_ns),
+            kernel_us: us_per(messages, begin.kernel_cpu_ns, end.kernel_cpu_ns),
+            resident: outcome.resident,
+            ..Report::default()
+        }
+    }
+
+    /// The figures of an AMQP run.
     pub(crate) fn new(
         plan: &Plan,
         server: Option<&Processes>,
         mut outcome: Outcome,
+        clients: &Clients<'_>,
         metrics: Option<(Counters, Counters)>,
     ) -> Report {
-        let (begin, stopped, end) = (outcome.begin, outcome.stopped, outcome.end);
-        let published = end.published - begin.published;
+        let (begin, stopped, end) = (outcome.begin.counts, outcome.stopped.counts, outcome.end.counts);
         let finished = match (plan.consumers, plan.confirms) {
-            (0, false) => published,
+            (0, false) => end.published - begin.published,
             (0, true) => end.confirmed - begin.confirmed,
             _ => end.delivered - begin.delivered,
         };
+        let latencies = &mut outcome.latencies;
+        let confirm = plan.confirms.then(|| latencies.confirm.percentiles());
+        let delivery = (plan.consumers > 0 && plan.size >= 16).then(|| latencies.delivery.percentiles());
         let mut report = Report {
             settings: settings(plan),
-            server: server.map(Processes::names),
-            seconds: (stopped.at_ns - begin.at_ns) as f64 / 1e9,
-            published: stopped.published - begin.published,
-            confirmed: stopped.confirmed - begin.confirmed,
-            delivered: stopped.delivered - begin.delivered,
-            published_in_all: end.published,
-            confirmed_in_all: end.confirmed,
-            delivered_in_all: end.delivered,
             backlog: (stopped.published * plan.copies()).saturating_sub(stopped.delivered),
-            confirm: plan.confirms.then(|| outcome.confirm.percentiles()),
-            delivery: (plan.consumers > 0 && plan.size >= 16).then(|| outcome.delivery.percentiles()),
-            server_us: us_per(finished as f64, begin.server_cpu_ns, end.server_cpu_ns),
-            server_us_published: us_per(published as f64, begin.server_cpu_ns, end.server_cpu_ns),
-            client_us: us_per(finished as f64, begin.client_cpu_ns, end.client_cpu_ns),
-            kernel_us: us_per(finished as f64, begin.kernel_cpu_ns, end.kernel_cpu_ns),
-            resident: outcome.resident,
-            refused: outcome.refused,
-            redelivered: outcome.ledger.redelivered,
-            flaws: outcome.ledger.flaws,
-            ..Report::default()
+            confirm,
+            delivery,
+            server_us_per_mb: None,
+            refused: clients.refused(),
+            redelivered: clients.ledger.redelivered,
+            flaws: clients.ledger.flaws,
+            ..Report::measured(server, &outcome, finished, plan.size)
         };
         if let Some((before, after)) = metrics {
             report.add_metrics(&before, &after, end.published * plan.size as u64);

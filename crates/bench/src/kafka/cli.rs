@@ -7,8 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::plan::{Mode, Plan};
 use crate::cli::seconds;
+use crate::drive::Until;
 use crate::error::{Error, Result};
-use crate::load::Until;
 
 /// The command.
 pub(crate) fn command() -> Command {

@@ -64,7 +64,7 @@ impl Consumer {
         }
         self.asked = true;
         let Consumer { link, cursors, .. } = self;
-        link.out.put_request(FETCH, 0, |out| put_fetch(out, plan, names, cursors));
+        link.socket.out.put_request(FETCH, 0, |out| put_fetch(out, plan, names, cursors));
         // The next fetch begins with another partition, so that a bound on the whole answer starves none.
         cursors.rotate_left(1);
     }

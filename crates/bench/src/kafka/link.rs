@@ -1,15 +1,14 @@
-//! One connection to a Kafka server: receive buffer, send buffer and what the kernel last said about both directions.
+//! One connection to a Kafka server: its socket, and the answers that arrived.
 //!
-//! In: bytes to send. Out: whole answers. Blocks while it is set up and not after that; readiness is edge-triggered: a
-//! flag stays set until the socket says otherwise.
+//! In: requests. Out: whole answers. Blocks while it is set up and not after that.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::wire::{Answer, Api, PutKafka};
 use crate::error::{Error, Result, Trying};
+use crate::socket::Socket;
 
 /// Bytes asked of the socket at once.
 const READ: usize = 256 << 10;
@@ -20,17 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection.
 pub(crate) struct Link {
-    stream: TcpStream,
+    /// Its socket.
+    pub(crate) socket: Socket,
     bytes: Vec<u8>,
     start: usize,
     end: usize,
-    /// What is to be sent.
-    pub(crate) out: Vec<u8>,
-    sent: usize,
-    /// The socket may have bytes.
-    pub(crate) readable: bool,
-    /// The socket may have room.
-    pub(crate) writable: bool,
 }
 
 impl Link {
@@ -40,73 +33,45 @@ impl Link {
         let stream = TcpStream::connect((host, port)).trying(&what)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let (bytes, out) = (Vec::new(), Vec::new());
-        Ok(Link { stream, bytes, start: 0, end: 0, out, sent: 0, readable: true, writable: true })
+        Ok(Link { socket: Socket::new(stream), bytes: Vec::new(), start: 0, end: 0 })
     }
 
     /// From now on nothing waits.
     pub(crate) fn unblock(&mut self) -> Result<()> {
-        self.readable = true;
-        Ok(self.stream.set_nonblocking(true)?)
+        self.socket.readable = true;
+        Ok(self.socket.stream.set_nonblocking(true)?)
     }
 
     /// Sends one request and waits for its answer, which is returned without the correlation.
     pub(crate) fn ask(&mut self, api: Api, body: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>> {
         let mut request = Vec::new();
         request.put_request(api, 0, body);
-        self.stream.write_all(&request).trying("writing to the server")?;
+        self.socket.stream.write_all(&request).trying("writing to the server")?;
         loop {
             if let Some(answer) = self.next_answer()? {
                 return Ok(answer.0[4..].to_vec());
             }
             // This socket blocks: there may always be more.
-            self.readable = true;
+            self.socket.readable = true;
             self.read()?;
         }
-    }
-
-    /// The socket.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-
-    /// Whether all was handed to the kernel.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.out.is_empty()
-    }
-
-    /// Sends as much as the kernel takes.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        while self.writable && self.sent < self.out.len() {
-            match self.stream.write(&self.out[self.sent..]) {
-                Ok(written) => self.sent += written,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable = false,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e).trying("writing to the server"),
-            }
-        }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-        }
-        Ok(())
     }
 
     /// Reads once if there may be something; the end of the stream is an error, because only the client ends a
     /// connection here.
     pub(crate) fn read(&mut self) -> Result<()> {
-        if !self.readable {
+        if !self.socket.readable {
             return Ok(());
         }
         let wanted = self.make_room();
-        match self.stream.read(&mut self.bytes[self.end..self.end + wanted]) {
+        match self.socket.stream.read(&mut self.bytes[self.end..self.end + wanted]) {
             Ok(0) => return Err(Error::new("the server closed the connection")),
             // Less than there was room for: the socket is empty, and says so when it no longer is.
             Ok(read) => {
                 self.end += read;
-                self.readable = read == wanted;
+                self.socket.readable = read == wanted;
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.readable = false,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e).trying("reading from the server"),
         }

@@ -6,8 +6,8 @@
 mod batch;
 mod cli;
 mod client;
+mod clients;
 mod consumer;
-mod drive;
 mod ledger;
 mod link;
 mod plan;
@@ -21,16 +21,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::batch::{Template, records_in};
 pub(crate) use self::cli::{command, plan};
 use self::client::Address;
+use self::clients::Clients;
 use self::consumer::Consumer;
-use self::drive::{Brought, Drive};
 use self::link::Link;
 use self::plan::{Mode, Plan};
 use self::producer::{Producer, Target};
+use crate::drive::{Drive, Outcome, Until};
 use crate::error::Result;
 use crate::http;
-use crate::load::Until;
 use crate::procfs::Processes;
-use crate::report::{Report, us_per};
+use crate::report::Report;
 
 /// Runs `plan` and reports.
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
@@ -62,17 +62,17 @@ impl Stage<'_> {
     fn measure(&self) -> Result<Report> {
         let server = self.server();
         let before = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
+        let filling = Plan { mode: Mode::Produce, warmup: Duration::ZERO, ..self.plan.clone() };
+        let reading = Plan { warmup: Duration::ZERO, ..self.plan.clone() };
         let brought = match self.plan.mode {
             Mode::Produce => self.drive(self.plan, server.as_ref(), self.producers()?, false)?,
             Mode::Both => self.drive(self.plan, server.as_ref(), self.producers()?, true)?,
             Mode::Fetch => {
-                let filling = Plan { mode: Mode::Produce, warmup: Duration::ZERO, ..self.plan.clone() };
                 let filled = self.drive(&filling, None, self.producers()?, false)?;
-                let reading = Plan { warmup: Duration::ZERO, ..self.plan.clone() };
-                self.drive(&reading, server.as_ref(), filled.producers, true)?
+                self.drive(&reading, server.as_ref(), filled.1.producers, true)?
             }
         };
-        for refusal in brought.producers.iter().filter_map(Producer::refusal) {
+        for refusal in brought.1.producers.iter().filter_map(Producer::refusal) {
             eprintln!("bench: {refusal}");
         }
         let after = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
@@ -83,15 +83,16 @@ impl Stage<'_> {
         Ok(report)
     }
 
-    fn drive(
-        &self,
-        plan: &Plan,
+    fn drive<'a>(
+        &'a self,
+        plan: &'a Plan,
         server: Option<&Processes>,
         producers: Vec<Producer>,
         reads: bool,
-    ) -> Result<Brought> {
+    ) -> Result<(Outcome, Clients<'a>)> {
         let consumers = if reads { self.consumers()? } else { Vec::new() };
-        Drive::new(plan, self.names, server, &plan.streams(), producers, consumers)?.run()
+        let clients = Clients::new(plan, self.names, &plan.streams(), producers, consumers);
+        Drive::new(plan.course(), server, clients)?.run()
     }
 
     fn link(&self) -> Result<Link> {
@@ -134,37 +135,26 @@ impl Stage<'_> {
 }
 
 /// Works the figures out.
-fn report(plan: &Plan, server: Option<&Processes>, mut brought: Brought) -> Report {
-    let (begin, stopped, end) = (brought.begin, brought.stopped, brought.end);
-    let written = end.published - begin.published;
+fn report(plan: &Plan, server: Option<&Processes>, (mut outcome, clients): (Outcome, Clients<'_>)) -> Report {
+    let (begin, stopped, end) = (outcome.begin.counts, outcome.stopped.counts, outcome.end.counts);
     let finished = match (plan.mode, plan.acks) {
-        (Mode::Produce, 0) => written,
+        (Mode::Produce, 0) => end.published - begin.published,
         (Mode::Produce, _) => end.confirmed - begin.confirmed,
         _ => end.delivered - begin.delivered,
     };
-    let (records, megabytes) = (finished as f64, (finished * plan.size as u64) as f64 / 1e6);
+    let latencies = &mut outcome.latencies;
+    let confirm = (plan.acks != 0 && plan.mode != Mode::Fetch).then(|| latencies.confirm.percentiles());
+    let delivery = (plan.mode == Mode::Both && plan.size >= 16).then(|| latencies.delivery.percentiles());
     let reads = plan.mode != Mode::Produce;
     let mut report = Report {
         settings: settings(plan),
-        server: server.map(Processes::names),
-        seconds: (stopped.at_ns - begin.at_ns) as f64 / 1e9,
-        published: stopped.published - begin.published,
-        confirmed: stopped.confirmed - begin.confirmed,
-        delivered: stopped.delivered - begin.delivered,
-        published_in_all: end.published,
-        confirmed_in_all: end.confirmed,
-        delivered_in_all: end.delivered,
         backlog: if reads { stopped.published.saturating_sub(stopped.delivered) } else { 0 },
-        confirm: (plan.acks != 0 && plan.mode != Mode::Fetch).then(|| brought.confirm.percentiles()),
-        delivery: (plan.mode == Mode::Both && plan.size >= 16).then(|| brought.delivery.percentiles()),
-        server_us: us_per(records, begin.server_cpu_ns, end.server_cpu_ns),
-        server_us_per_mb: us_per(megabytes, begin.server_cpu_ns, end.server_cpu_ns),
-        client_us: us_per(records, begin.client_cpu_ns, end.client_cpu_ns),
-        kernel_us: us_per(records, begin.kernel_cpu_ns, end.kernel_cpu_ns),
-        resident: brought.resident,
-        refused: brought.producers.iter().map(|p| p.refused).sum(),
-        flaws: brought.ledger.flaws,
-        ..Report::default()
+        confirm,
+        delivery,
+        server_us_published: None,
+        refused: clients.producers.iter().map(|p| p.refused).sum(),
+        flaws: clients.ledger.flaws,
+        ..Report::measured(server, &outcome, finished, plan.size)
     };
     report.megabytes_per_second = Some(report.rate() * plan.size as f64 / 1e6);
     report

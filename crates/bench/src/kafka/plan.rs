@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use crate::drive::{Course, Until};
 use crate::error::{Error, Result};
-use crate::load::Until;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,12 @@ impl Plan {
             metrics_url: None,
             progress: true,
         }
+    }
+
+    /// When to measure, to stop and to give up.
+    pub(crate) fn course(&self) -> Course {
+        let Plan { warmup, until, patience, progress, rate, .. } = *self;
+        Course { warmup, until, patience, paced: rate.is_some(), progress }
     }
 
     /// Refuses combinations that mean nothing.

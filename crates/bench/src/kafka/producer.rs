@@ -95,7 +95,7 @@ impl Producer {
 
     /// Whether nothing is under way.
     pub(crate) fn is_settled(&self) -> bool {
-        self.under_way.is_empty() && self.link.is_flushed()
+        self.under_way.is_empty() && self.link.socket.is_flushed()
     }
 
     /// When the next batch is due; `None` without a rate.
@@ -106,8 +106,8 @@ impl Producer {
     /// Whether another batch may leave now.
     pub(crate) fn may_send(&self, plan: &Plan, now_ns: u64) -> bool {
         let has_room = match plan.acks {
-            0 => self.link.out.len() < TURN_BYTES,
-            _ => self.under_way.len() < plan.pipeline && self.link.out.len() < TURN_BYTES,
+            0 => self.link.socket.out.len() < TURN_BYTES,
+            _ => self.under_way.len() < plan.pipeline && self.link.socket.out.len() < TURN_BYTES,
         };
         has_room && !self.is_done(plan) && self.due_ns(plan).is_none_or(|due| due <= now_ns)
     }
@@ -120,7 +120,7 @@ impl Producer {
             let target = &mut self.targets[at];
             let first = Stamp { publisher: target.stream, sequence: target.written, sent_ns };
             self.correlation = self.correlation.wrapping_add(1);
-            target.template.put(&mut self.link.out, self.correlation, first, now_ms);
+            target.template.put(&mut self.link.socket.out, self.correlation, first, now_ms);
             if plan.acks != 0 {
                 self.under_way.push_back(UnderWay { target: at, first: first.sequence, sent_ns });
             }

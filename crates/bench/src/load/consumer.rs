@@ -73,7 +73,7 @@ impl Consumer {
                     Some((60, 21, _)) => {}
                     Some((20, 20, arguments)) => {
                         let active = Arguments(arguments).u8().unwrap_or(1);
-                        self.link.out.put_method(CHANNEL, (20, 21), |out| out.push(active));
+                        self.link.socket.out.put_method(CHANNEL, (20, 21), |out| out.push(active));
                     }
                     _ => {
                         refuse_close(&frame)?;
@@ -126,7 +126,7 @@ impl Consumer {
     /// Acknowledges all that was taken, once there are at least `batch`.
     pub(crate) fn acknowledge(&mut self, plan: &Plan, batch: u64) {
         if !plan.auto_ack && self.unacked >= batch.max(1) {
-            self.link.out.put_ack(CHANNEL, self.newest_tag, true);
+            self.link.socket.out.put_ack(CHANNEL, self.newest_tag, true);
             self.unacked = 0;
         }
     }

@@ -4,8 +4,8 @@
 //! pointed at a server in use.
 
 pub(crate) mod body;
+mod clients;
 mod consumer;
-mod drive;
 mod ledger;
 mod link;
 mod plan;
@@ -17,18 +17,18 @@ mod tests;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::client::{Client, put_consume};
+use crate::drive::Drive;
 use crate::error::Result;
 use crate::http;
 use crate::procfs::Processes;
 use crate::report::Report;
 
 use self::body::Template;
+pub(crate) use self::clients::Clients;
 use self::consumer::Consumer;
-use self::drive::Drive;
-pub(crate) use self::drive::{Outcome, Sample};
 pub(crate) use self::ledger::Flaws;
 use self::link::Link;
-pub(crate) use self::plan::{Plan, Routing, Until};
+pub(crate) use self::plan::{Plan, Routing};
 use self::publisher::Publisher;
 
 /// The queues and the exchange of one run.
@@ -54,9 +54,10 @@ fn measure(plan: &Plan, server: Option<&Processes>, stage: &Stage) -> Result<Rep
     let before = plan.metrics_url.as_deref().map(http::counters).transpose()?;
     let consumers = (0..plan.consumers).map(|c| stage.consumer(plan, c)).collect::<Result<Vec<_>>>()?;
     let publishers = (0..plan.publishers).map(|p| stage.publisher(plan, p)).collect::<Result<Vec<_>>>()?;
-    let outcome: Outcome = Drive::new(plan, server, publishers, consumers)?.run()?;
+    let clients = Clients::new(plan, publishers, consumers);
+    let (outcome, clients) = Drive::new(plan.course(), server, clients)?.run()?;
     let after = plan.metrics_url.as_deref().map(http::counters).transpose()?;
-    Ok(Report::new(plan, server, outcome, before.zip(after)))
+    Ok(Report::new(plan, server, outcome, &clients, before.zip(after)))
 }
 
 /// The server's processes: those given, else whoever listens on the port if that is on this machine.
@@ -125,10 +126,10 @@ impl Stage {
         let mut link = Link::new(client)?;
         for (subscription, queue) in queues.iter().enumerate() {
             let name = &self.names[*queue as usize];
-            put_consume(&mut link.out, name, &format!("c{subscription}"), plan.auto_ack);
+            put_consume(&mut link.socket.out, name, &format!("c{subscription}"), plan.auto_ack);
         }
         // Ahead of the first publish, so that no run begins with a backlog.
-        link.flush()?;
+        link.socket.flush()?;
         Ok(Consumer::new(link, queues, plan.publishers))
     }
 }

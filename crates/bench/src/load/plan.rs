@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::drive::{Course, Until};
 use crate::error::{Error, Result};
 use crate::url::Url;
 
@@ -57,15 +58,6 @@ pub(crate) enum Routing {
     Fanout,
 }
 
-/// When publishing ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// After this time, not counting the warm-up.
-    Elapsed(Duration),
-    /// After this many messages of all publishers together.
-    Published(u64),
-}
-
 impl Plan {
     /// A plan for `url` with one publisher, one consumer and one queue.
     pub(crate) fn new(url: Url) -> Plan {
@@ -89,6 +81,12 @@ impl Plan {
             metrics_url: None,
             progress: true,
         }
+    }
+
+    /// When to measure, to stop and to give up.
+    pub(crate) fn course(&self) -> Course {
+        let Plan { warmup, until, patience, progress, rate, .. } = *self;
+        Course { warmup, until, patience, paced: rate.is_some(), progress }
     }
 
     /// Refuses combinations that mean nothing.

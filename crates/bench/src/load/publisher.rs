@@ -76,18 +76,18 @@ impl Publisher {
 
     /// Whether nothing awaits the socket or a confirm.
     pub(crate) fn is_settled(&self) -> bool {
-        self.link.is_flushed() && self.window.is_empty()
+        self.link.socket.is_flushed() && self.window.is_empty()
     }
 
     /// Prepares what the window, the rate and one turn allow.
     pub(crate) fn fill(&mut self, plan: &Plan, now_ns: u64) {
-        if !self.link.is_flushed() {
+        if !self.link.socket.is_flushed() {
             return;
         }
-        while self.link.out.len() < TURN_BYTES && self.may_send(plan, now_ns) {
+        while self.link.socket.out.len() < TURN_BYTES && self.may_send(plan, now_ns) {
             let sent_ns = self.due_ns(plan).unwrap_or(now_ns);
             let stamp = Stamp { publisher: self.number, sequence: self.published, sent_ns };
-            self.template.put(&mut self.link.out, stamp);
+            self.template.put(&mut self.link.socket.out, stamp);
             self.published += 1;
             if plan.confirms {
                 self.window.push_back(sent_ns);
@@ -113,7 +113,7 @@ impl Publisher {
                 (20, 20) => {
                     let active = arguments.u8().unwrap_or(1);
                     self.paused = active == 0;
-                    self.link.out.put_method(CHANNEL, (20, 21), |out| out.push(active));
+                    self.link.socket.out.put_method(CHANNEL, (20, 21), |out| out.push(active));
                 }
                 (60, 50) => {}
                 _ => {

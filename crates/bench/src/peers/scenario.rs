@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::load::{Plan, Routing, Until};
+use crate::drive::Until;
+use crate::load::{Plan, Routing};
 use crate::url::Url;
 
 /// One row of the comparison.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use self::fake::Fault;
 use super::plan::{Mode, Plan};
 use super::run;
-use crate::load::{Flaws, Until};
+use crate::drive::Until;
+use crate::load::Flaws;
 use crate::report::Report;
 
 fn plan(fault: Option<Fault>) -> Plan {

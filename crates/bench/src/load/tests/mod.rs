@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use self::fake::Fault;
 use super::*;
+use crate::drive::Until;
 
 /// A short run of 500 messages against a server that breaks one promise.
 fn plan(fault: Option<Fault>) -> Plan {
