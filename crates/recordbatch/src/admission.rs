@@ -1,7 +1,8 @@
 //! Whether a batch may be taken as it came from a client.
 //!
 //! Header, checksum and codec are checked always; the records where they are not compressed. What is compressed is
-//! checked when it is opened: a reader that speaks this protocol opens it itself and needs nobody's word for it.
+//! checked when it is opened: a reader that speaks this protocol opens it itself and needs nobody's word for it. Only
+//! its count is doubted: so many records must fit in what any batch may be opened to.
 //!
 //! In: the bytes of one batch. Out: what the log needs to know of it, or why it is refused. Never: allocates.
 
@@ -13,6 +14,9 @@ use crate::compression::Codec;
 use crate::error::BatchError;
 use crate::fields;
 use crate::header::{CONTROL, COVERED, HEADER, HORIZON, Header, TRANSACTIONAL};
+
+/// Records that fit in the 64 MiB a batch is opened to at most, of the seven bytes that the smallest record takes.
+const RECORDS_MAX: i64 = (64 << 20) / 7;
 
 /// A batch that may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,9 @@ fn checked(bytes: &[u8]) -> Result<Checked, BatchError> {
     let codec = Codec::of(&header)?;
     check_attributes(&header)?;
     check_numbers(&header)?;
+    if i64::from(header.count) > RECORDS_MAX {
+        return Err(BatchError::InvalidRecord("a batch says it has more records than any can have"));
+    }
     match codec {
         Codec::None => walk(header, &bytes[HEADER..]),
         _ => Ok(Checked {

@@ -191,6 +191,24 @@ fn every_broken_batch_has_its_refusal() {
 }
 
 #[test]
+fn a_count_that_no_batch_can_have_is_refused_unopened() {
+    let counted = |count: i32| {
+        let mut writer = BatchWriter::new(0);
+        let (value, headers) = (Some(&b"v"[..]), Headers::NONE);
+        writer.push(&KafkaRecord { offset_delta: 0, timestamp: 5, key: None, value, headers });
+        let mut batch = writer.finish(Codec::Zstd);
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        reseal(&mut batch);
+        check(&batch)
+    };
+    assert!(counted((64 << 20) / 7).is_ok(), "nobody has looked");
+    for count in [(64 << 20) / 7 + 1, i32::MAX] {
+        assert!(matches!(counted(count), Err(LogRefusal::InvalidRecord(..))), "{count}");
+    }
+}
+
+#[test]
 fn a_count_that_is_not_the_records_is_refused() {
     for count in [2, 4] {
         let mut batch = bytes(PLAIN);

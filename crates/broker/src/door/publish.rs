@@ -1,13 +1,13 @@
 //! Publishing: route, add to the entry of each target group, remember who waits.
 
 use base::Map;
-use model::{ConnId, Event, GroupId, Lane, OwnedRecord, Publish, Refusal};
+use model::{ConnId, Event, GroupId, Lane, OwnedRecord, Publish, QueueId, Record, Refusal};
 use topology::Topology;
 
 use super::Door;
 use super::connection::Connection;
 use super::outgoing::{Outgoing, Turn, Waits};
-use super::routes::{Target, Targets};
+use super::routes::{Target, Targets, Terms};
 use crate::Broker;
 use crate::host::Host;
 
@@ -21,21 +21,30 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// Sends to every target that takes it; false where one does not. Whoever asked for a confirm is not to get one then.
     #[inline]
-    fn send(self, conn: ConnId, publish: &Publish<'_>, targets: &[Target]) {
+    fn send(self, conn: ConnId, publish: &Publish<'_>, targets: &[Target]) -> bool {
         let bytes = publish.record.encoded_len();
+        let is_taken = targets.iter().all(|target| bytes <= target.terms.bytes_max);
+        let token = if is_taken { publish.token } else { 0 };
         let spread = targets.len() > 1;
-        if spread && publish.token != 0 {
-            self.spread.insert((conn, publish.lane, publish.token), targets.len() as u32);
+        if spread && token != 0 {
+            self.spread.insert((conn, publish.lane, token), targets.len() as u32);
         }
         self.connection.publishes = true;
-        self.connection.unconfirmed_bytes += bytes * targets.len();
-        for target in targets {
+        for target in targets.iter().filter(|target| bytes <= target.terms.bytes_max) {
+            self.connection.unconfirmed_bytes += bytes;
             let hand_out = self.host.has_takers(target.group, &target.queues);
-            let (first, last) = (publish.token, publish.token);
-            let waits = Waits::Publish { conn, lane: publish.lane, first, last, bytes, spread };
-            self.outgoing[target.at].publish(self.turn, &target.queues, hand_out, &publish.record, waits);
+            let waits = Waits::Publish { conn, lane: publish.lane, first: token, last: token, bytes, spread };
+            let stamped;
+            let mut record = &publish.record;
+            if target.terms.log_time {
+                stamped = Record { timestamp_ms: None, ..publish.record };
+                record = &stamped;
+            }
+            self.outgoing[target.at].publish(self.turn, &target.queues, hand_out, record, waits);
         }
+        is_taken
     }
 }
 
@@ -60,10 +69,11 @@ impl Broker {
         let forget = !known && self.topology.needs_headers(vhost, exchange);
         let targets = routes.at(slot);
         let unroutable = targets.is_empty();
+        let mut is_taken = true;
         if !unroutable {
             let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
             let sending = Sending { turn, host: &self.host, outgoing, connection, spread };
-            sending.send(conn, publish, targets);
+            is_taken = sending.send(conn, publish, targets);
         }
         if forget {
             routes.forget(slot);
@@ -71,6 +81,23 @@ impl Broker {
         if unroutable {
             self.unroutable(conn, publish);
         }
+        if !is_taken {
+            self.too_large(conn, publish);
+        }
+    }
+
+    /// A topic that the message was routed to takes none as large.
+    #[cold]
+    fn too_large(&mut self, conn: ConnId, publish: &Publish<'_>) {
+        let (lane, token) = (publish.lane, publish.token);
+        if token != 0 {
+            self.counters.rejected += 1;
+            return self.events.push_back((conn, Event::Rejected(lane, token, token)));
+        }
+        let bytes = publish.record.encoded_len();
+        let text =
+            format!("a message of {bytes} bytes is larger than max.message.bytes of a topic it goes to");
+        self.refuse(conn, Some(lane), Refusal::Invalid(text));
     }
 
     #[cold]
@@ -171,13 +198,24 @@ fn look_up(
     let mut headers = || (publish.headers)(record.prefix);
     found.clear();
     topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
+    let terms = |target: &topology::Target| terms_of(topology, target.queue);
     found.sort_unstable_by_key(|target| (target.group, target.queue));
     let mut targets = Targets::new();
-    for same in found.chunk_by(|a, b| a.group == b.group) {
+    for same in found.chunk_by(|a, b| a.group == b.group && terms(a) == terms(b)) {
         if let Some(at) = by_group.get(&same[0].group) {
             let queues = same.iter().map(|target| target.queue).collect();
-            targets.push(Target { at: *at, group: same[0].group, queues });
+            targets.push(Target { at: *at, group: same[0].group, queues, terms: terms(&same[0]) });
         }
     }
     Ok(targets)
+}
+
+/// What a queue asks for. A topic bounds messages where it was told to: the bound that topics have otherwise is one of
+/// Kafka's clients.
+fn terms_of(topology: &Topology, queue: QueueId) -> Terms {
+    let Some((topic, _)) = topology.topic_of(queue) else { return Terms::NONE };
+    let settings = topic.settings();
+    let is_bounded = topic.configs.contains_key("max.message.bytes");
+    let bytes_max = if is_bounded { settings.max_message_bytes as usize } else { usize::MAX };
+    Terms { log_time: settings.log_append_time, bytes_max }
 }

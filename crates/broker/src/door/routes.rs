@@ -44,13 +44,29 @@ impl Route {
 /// Where a route leads: almost always to one group.
 pub(crate) type Targets = SmallVec<[Target; 1]>;
 
-/// Queues of one group.
+/// What a queue takes of messages. Only topics ask for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Terms {
+    /// Whether they get the time of the log instead of the writer's.
+    pub log_time: bool,
+    /// Bytes of the largest.
+    pub bytes_max: usize,
+}
+
+impl Terms {
+    /// What queues ask for.
+    pub(crate) const NONE: Terms = Terms { log_time: false, bytes_max: usize::MAX };
+}
+
+/// Queues of one group that ask for the same.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// The group's place among the door's outgoing ones.
     pub at: usize,
     pub group: GroupId,
     pub queues: SmallVec<[QueueId; 1]>,
+    /// What the queues take of a message.
+    pub terms: Terms,
 }
 
 /// Equality that never compares empty texts: their pointers point nowhere, and the vector instructions of memcmp

@@ -10,10 +10,10 @@ use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
 use super::node::{Client, LANE, Node};
 
 /// What the clock of a node says when it starts, milliseconds.
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(super) const NOW_MS: i64 = 1_700_000_000_000;
 const FOREVER: &str = "9223372036854775807";
 
-fn create(node: &mut Node, client: Client, name: &str, configs: &[(&str, &str)]) {
+pub(super) fn create(node: &mut Node, client: Client, name: &str, configs: &[(&str, &str)]) {
     let configs = configs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let topic = TopicDeclaration { name: name.into(), partitions: None, replicas: None, configs };
     let request = LogRequest::CreateTopics { topics: vec![topic], validate_only: false };
@@ -40,7 +40,7 @@ fn append(node: &mut Node, client: Client, topic: &str, records: &[(&str, Option
 }
 
 /// Publishes as an AMQP client does, with its time or without any.
-fn publish(node: &mut Node, client: Client, queue: &str, timestamp_ms: Option<i64>) {
+pub(super) fn publish(node: &mut Node, client: Client, queue: &str, timestamp_ms: Option<i64>) {
     let record = Record {
         protocol: Protocol::Amqp091,
         priority: 0,

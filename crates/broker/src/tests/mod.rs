@@ -9,4 +9,5 @@ mod publishing;
 mod queues;
 mod restart;
 mod streams;
+mod terms;
 mod windows;

@@ -43,7 +43,12 @@ fn rows_to_kafka(batch: &Batch<'_>, wanted: &Wanted<'_>) -> Result<Vec<u8>, LogR
 }
 
 fn push(writer: &mut BatchWriter, row: &Record<'_>, delta: i32, ingest_ms: i64, wanted: &Wanted<'_>) {
-    let converted = mapping::to_kafka(row, wanted.topic, ingest_ms, &wanted.read_block);
+    let mut converted = mapping::to_kafka(row, wanted.topic, ingest_ms, &wanted.read_block);
+    // What its properties say of the time does not count where the topic gave it its own. Only a header says less than 0:
+    // that there is no time.
+    if row.protocol == Protocol::Amqp091 && row.timestamp_ms.is_none() && converted.timestamp >= 0 {
+        converted.timestamp = ingest_ms;
+    }
     writer.push(&converted.record(delta));
 }
 
@@ -144,13 +149,18 @@ mod tests {
     use super::*;
 
     fn three_rows() -> Vec<u8> {
+        rows(&[None; 3])
+    }
+
+    /// A batch of rows with these times, taken in at 1000.
+    fn rows(times: &[Option<i64>]) -> Vec<u8> {
         let mut summary = Summary::new(Protocol::Amqp091, 1000);
         let mut body = Vec::new();
-        for text in [b"a", b"b", b"c"] {
+        for timestamp_ms in times.iter().copied() {
             let row = Record {
                 protocol: Protocol::Amqp091,
                 priority: 0,
-                timestamp_ms: None,
+                timestamp_ms,
                 expiry_ms: None,
                 due_ms: None,
                 key: None,
@@ -158,7 +168,7 @@ mod tests {
                 exchange: "",
                 routing_key: "t",
                 prefix: &[0, 0],
-                body: Some(text),
+                body: Some(b"a"),
                 suffix: &[],
             };
             let before = body.len();
@@ -182,6 +192,26 @@ mod tests {
             let offsets: Vec<u64> =
                 opened.records().map(|record| 10 + record.unwrap().offset_delta as u64).collect();
             assert_eq!((offsets, opened.header().last_offset_delta), (expected, 2));
+        }
+    }
+
+    #[test]
+    fn a_row_without_a_time_of_its_own_has_that_of_the_log_whatever_its_properties_say() {
+        let seconds: ReadBlock = |_| Some(model::Properties { timestamp: Some(3), ..Default::default() });
+        let none: ReadBlock = |_| {
+            let header = ("timestamp_in_ms".to_owned(), model::Value::Int(-1));
+            Some(model::Properties { headers: model::Arguments(vec![header]), ..Default::default() })
+        };
+        for (read_block, row, expected) in
+            [(seconds, Some(3000), 3000), (seconds, None, 1000), (none, None, -1)]
+        {
+            let stored = rows(&[row]);
+            let batch = Batch::decode(&stored).unwrap();
+            let wanted = Wanted { base: 0, topic: "t", read_block, keep: &|_| true };
+            let bytes = to_kafka(&batch, &wanted).unwrap();
+            let opened = recordbatch::open(&bytes, 1 << 20).unwrap();
+            let times: Vec<i64> = opened.records().map(|record| record.unwrap().timestamp).collect();
+            assert_eq!(times, [expected], "{row:?}");
         }
     }
 }
