@@ -161,7 +161,9 @@ impl Broker {
         self.events.push_back((conn, Event::Refused(lane, refusal)));
     }
 
-    /// Whether a connection may send more: it is within its own bound of unconfirmed bytes.
+    /// Whether a connection may send more: it is within its own bound of unconfirmed bytes, and it did not publish
+    /// where publishers are held back. Batches do not count for that: they are refused at once, and whoever appends
+    /// by offset asks other things on the same connection.
     pub fn wants_input(&self, conn: ConnId) -> bool {
         self.door.connections.get(&conn).is_none_or(|connection| {
             let held_back = connection.publishes && self.alarm.is_some();

@@ -108,6 +108,13 @@ impl Node {
         self.disks.iter_mut().for_each(|disk| disk.held_up = held_up);
     }
 
+    /// Every shard is told that publishers are to be held back, or that they may go on.
+    pub(super) fn set_alarm(&mut self, reason: Option<&'static str>) {
+        self.brokers.iter_mut().for_each(|broker| broker.set_alarm(reason));
+        self.stirred.fill(true);
+        self.run();
+    }
+
     /// Turns until nothing moves any more, without letting time pass.
     pub(super) fn run(&mut self) {
         while self.turn() {}

@@ -1,6 +1,6 @@
 //! A disk that answers nothing for long: what its groups cannot take waits, and is refused after a time.
 
-use model::topic::AppendBatch;
+use model::topic::{AppendBatch, TopicsWanted};
 use model::{
     Arguments, Change, Event, Limits, LogAnswer, LogRefusal, LogRequest, Outcome, QueueDeclaration, Refusal,
     Request, Value,
@@ -317,4 +317,38 @@ fn an_entry_keeps_what_has_time_left_and_what_is_no_publish() {
     append(&mut node, client, 4, &batch("next", None), 100);
     assert_eq!(appended(&mut node, client), [(4, Some(4))]);
     node.assert_nothing_waits();
+}
+
+#[test]
+fn while_the_disk_is_full_batches_are_refused_at_once_and_only_publishers_are_not_read() {
+    for shards in [1, 2] {
+        let (mut node, client) = with_topic(shards);
+        let publisher = node.connect(client.0);
+        node.declare(publisher, "q");
+        node.publish(publisher, "q", 1, "before");
+        append(&mut node, client, 1, &batch("before", Some(0)), 60_000);
+        assert_eq!(appended(&mut node, client), [(1, Some(0))]);
+        node.heard(publisher);
+        node.set_alarm(Some("the disk is full"));
+        let heard = node.heard(client);
+        assert!(matches!(heard[..], [Event::Blocked("the disk is full")]), "{heard:?}");
+        let wants = |node: &Node, (shard, conn): Client| node.brokers[shard].wants_input(conn);
+        assert!(wants(&node, client) && !wants(&node, publisher));
+        append(&mut node, client, 2, &batch("refused", Some(2)), 60_000);
+        assert_eq!(appended(&mut node, client), [(2, None)]);
+        let wanted = TopicsWanted::All;
+        node.ask(client, Request::Log { token: 3, request: LogRequest::Topics(wanted) });
+        node.run();
+        let heard = node.heard(client);
+        let [Event::Log(3, answer)] = &heard[..] else { panic!("{heard:?}") };
+        assert!(matches!(&**answer, LogAnswer::Topics(all) if all.len() == 1), "{answer:?}");
+        node.set_alarm(None);
+        assert!(wants(&node, client) && wants(&node, publisher));
+        node.heard(client);
+        append(&mut node, client, 4, &batch("later", Some(4)), 60_000);
+        assert_eq!(appended(&mut node, client), [(4, None)], "an earlier one was refused");
+        append(&mut node, client, 5, &batch("again", Some(2)), 60_000);
+        assert_eq!(appended(&mut node, client), [(5, Some(2))]);
+        node.assert_nothing_waits();
+    }
 }

@@ -53,7 +53,6 @@ impl Broker {
         let bytes = body.len();
         let Some(connection) = self.door.connections.get_mut(&conn) else { return Ok(()) };
         let Some(at) = self.door.by_group.get(&target.group) else { return Err(super::unanswered()) };
-        connection.publishes = true;
         connection.unconfirmed_bytes += bytes;
         self.counters.published += u64::from(summary.count);
         self.counters.published_bytes += bytes as u64;
