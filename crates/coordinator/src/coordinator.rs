@@ -1,6 +1,6 @@
 //! All groups of one coordinator: requests in, answers out, deadlines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use base::{Now, Prng};
@@ -27,6 +27,8 @@ pub struct Coordinator {
     /// When each group that waits for something is to be looked at.
     wakes: BTreeSet<(u64, Arc<str>)>,
     out: Outbox,
+    /// Groups whose last member has left, until somebody asks.
+    emptied: VecDeque<Arc<str>>,
     /// Groups that are created begin at this generation, which no group that is gone has gone beyond.
     generation: i32,
     now_us: u64,
@@ -42,6 +44,7 @@ impl Coordinator {
             groups: BTreeMap::new(),
             wakes: BTreeSet::new(),
             out: Outbox::default(),
+            emptied: VecDeque::new(),
             now_us: 0,
         }
     }
@@ -204,9 +207,17 @@ impl Coordinator {
         self.out.take()
     }
 
+    /// The next group whose last member has left. By now it may have others.
+    pub fn poll_emptied(&mut self) -> Option<Arc<str>> {
+        self.emptied.pop_front()
+    }
+
     /// Sees to it that the group is looked at in time, or not at all when nobody is there.
     fn after(&mut self, name: &str) {
         let Some(group) = self.groups.get_mut(name) else { return };
+        if std::mem::take(&mut group.emptied) {
+            self.emptied.push_back(group.name.clone());
+        }
         if group.is_deserted() {
             self.wakes.remove(&(group.wake_us, group.name.clone()));
             self.generation = self.generation.max(group.generation);

@@ -66,6 +66,8 @@ pub(crate) struct Group {
     pub soonest_us: u64,
     /// When the coordinator looks at the group; `u64::MAX` for never.
     pub wake_us: u64,
+    /// The last member has left since the coordinator last looked.
+    pub emptied: bool,
 }
 
 impl Group {
@@ -84,6 +86,7 @@ impl Group {
             sync_deadline_us: u64::MAX,
             soonest_us: u64::MAX,
             wake_us: u64::MAX,
+            emptied: false,
         }
     }
 

@@ -48,6 +48,11 @@ impl Coordinator {
         self.groups.contains_key(group)
     }
 
+    /// Whether the group has members.
+    pub fn has_members(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| !group.members.is_empty())
+    }
+
     /// The groups with members, or that expect some, without these, in the order of their names.
     pub fn list(&self) -> Vec<GroupDescription> {
         self.groups.values().map(Group::overview).collect()

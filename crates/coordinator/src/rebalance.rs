@@ -153,6 +153,7 @@ impl Group {
     fn empty(&mut self) {
         self.advance_generation();
         self.phase = Phase::Empty;
+        self.emptied = true;
         self.protocol_type.clear();
         self.protocol.clear();
         self.leader.clear();

@@ -50,6 +50,9 @@ pub struct Limits {
     pub cache_bytes_max: usize,
     /// Bytes of reads under way from disk, per shard.
     pub read_bytes_max: usize,
+    /// Milliseconds that committed offsets outlive the last member of their consumer group, or the last commit of one
+    /// without members.
+    pub offsets_retention_ms: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +81,7 @@ impl Default for Limits {
             connections_max: 100_000,
             cache_bytes_max: 64 << 20,
             read_bytes_max: 16 << 20,
+            offsets_retention_ms: 7 * 24 * 3_600_000,
         }
     }
 }

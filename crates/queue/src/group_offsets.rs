@@ -1,7 +1,8 @@
 //! The committed offsets of the consumer groups of one coordinator.
 //!
 //! A commit replaces what was there and is never refused: who may commit is decided before it is proposed. What is
-//! idle is told by [`GroupOffsets::expired`] and goes when the leader, which knows who has members, proposes so.
+//! idle is told by [`GroupOffsets::idle`] and goes when the leader, which knows who has members, proposes so. A
+//! commit of nothing says that somebody is, or was just now, in the group: it is idle from then on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl ConsumerGroup {
         self.offsets.iter().map(|(log, committed)| (*log, committed))
     }
 
-    /// When it last committed, by the group's time, milliseconds.
+    /// When it last committed something or was known to have members, by the group's time, milliseconds.
     pub fn touched_ms(&self) -> u64 {
         self.touched_ms
     }
@@ -73,14 +74,13 @@ impl GroupOffsets {
         self.groups.iter().map(|(name, group)| (name.as_ref(), group.as_ref()))
     }
 
-    /// Up to `limit` groups that committed nothing for `retention_ms`, with the time to name in what forgets them.
-    pub fn expired(&self, now_ms: u64, retention_ms: u64, limit: usize) -> Vec<String> {
-        let idle = |group: &ConsumerGroup| now_ms.saturating_sub(group.touched_ms) > retention_ms;
-        self.groups().filter(|(_, group)| idle(group)).map(|(name, _)| name.to_owned()).take(limit).collect()
+    /// The groups that were not touched for longer than `idle_ms`, by name.
+    pub fn idle(&self, now_ms: u64, idle_ms: u64) -> impl Iterator<Item = (&str, &ConsumerGroup)> {
+        self.groups().filter(move |(_, group)| now_ms.saturating_sub(group.touched_ms) > idle_ms)
     }
 
     pub(crate) fn commit(&mut self, commit: &Commit<'_>, now_ms: u64) {
-        if commit.offsets.is_empty() {
+        if commit.offsets.is_empty() && !self.groups.contains_key(commit.group) {
             return;
         }
         let group = match self.groups.get_mut(commit.group) {

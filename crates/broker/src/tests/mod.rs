@@ -1,6 +1,7 @@
 //! A broker driven directly: requests in, events out, over a disk in memory that may be held up.
 
 mod disk;
+mod groups;
 mod keeping;
 mod lanes;
 mod node;

@@ -127,6 +127,11 @@ impl Node {
         self.run();
     }
 
+    /// The calendar is set forward; no time passes.
+    pub(super) fn set_wall_forward(&mut self, ms: u64) {
+        self.now.wall_ms += ms;
+    }
+
     /// The clock.
     pub(super) fn mono_us(&self) -> u64 {
         self.now.mono_us

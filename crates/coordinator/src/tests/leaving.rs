@@ -29,6 +29,32 @@ fn a_static_member_leaves_by_its_name() {
 }
 
 #[test]
+fn it_is_told_when_the_last_member_is_gone() {
+    let mut world = world();
+    let emptied = |world: &mut World| {
+        let told: Vec<String> =
+            std::iter::from_fn(|| world.coordinator.poll_emptied()).map(|name| name.to_string()).collect();
+        (world.coordinator.has_members("g"), told)
+    };
+    let asks = world.join(Join { id_required: true, ..a_join("") });
+    world.not_joined(asks);
+    world.pass(u64::from(SESSION_MS));
+    assert_eq!(emptied(&mut world), (false, vec![]), "an id is no member");
+    let (ids, _) = world.settled(vec![a_join(""), a_join("")]);
+    world.leave(&[(&ids[0], None)]);
+    assert_eq!(emptied(&mut world), (true, vec![]));
+    world.leave(&[(&ids[1], None)]);
+    assert_eq!(emptied(&mut world), (false, vec!["g".to_owned()]));
+    // By silence, and while somebody is expected.
+    world.settled(vec![a_join("")]);
+    let asks = world.join(Join { id_required: true, session_timeout_ms: 60_000, ..a_join("") });
+    world.not_joined(asks);
+    world.pass(u64::from(SESSION_MS));
+    assert!(world.coordinator.exists("g"));
+    assert_eq!(emptied(&mut world), (false, vec!["g".to_owned()]));
+}
+
+#[test]
 fn an_id_that_was_given_can_be_given_back() {
     let mut world = world();
     let (ids, _) = world.settled(vec![a_join("")]);

@@ -25,13 +25,15 @@ fn origin() -> Origin {
 struct Fed {
     machine: GroupMachine,
     next: u64,
+    time_ms: u64,
     blocks: Vec<Block>,
     effects: Vec<Effect>,
 }
 
 impl Fed {
     fn new() -> Fed {
-        let mut fed = Fed { machine: GroupMachine::new(), next: 1, blocks: Vec::new(), effects: Vec::new() };
+        let (blocks, effects) = (Vec::new(), Vec::new());
+        let mut fed = Fed { machine: GroupMachine::new(), next: 1, time_ms: 1000, blocks, effects };
         fed.apply(|entry| {
             entry.operation(OperationKind::Configure, LOG, TOPIC, b"t");
             entry.operation(OperationKind::Configure, COORDINATOR, OFFSETS, b"");
@@ -43,7 +45,7 @@ impl Fed {
         let mut entry = EntryBuilder::new(&Pool::default(), 0, origin(), OpSequence(self.next));
         fill(&mut entry);
         self.next = entry.next_sequence().0;
-        let block = entry.seal(1000, 0);
+        let block = entry.seal(self.time_ms, 0);
         self.effects.clear();
         let index = Index(self.blocks.len() as u64 + 1);
         self.machine.apply(index, block.as_slice(), &mut self.effects).unwrap();
@@ -380,8 +382,8 @@ fn an_expired_group_is_forgotten_unless_it_committed_again() {
     let mut fed = Fed::new();
     fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3)));
     let coordinator = fed.machine.coordinator(OFFSETS).unwrap();
-    assert_eq!(coordinator.expired(3000, 2000, 9), [""; 0]);
-    assert_eq!(coordinator.expired(3001, 2000, 9), ["g"]);
+    let idle = |now_ms| coordinator.idle(now_ms, 2000).map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!((idle(3000), idle(3001)), (vec![], vec!["g"]));
     let forget = |time| {
         let mut body = Vec::new();
         Forget { group: "g", what: Forgotten::UnlessSince(time) }.encode(&mut body);
@@ -392,6 +394,21 @@ fn an_expired_group_is_forgotten_unless_it_committed_again() {
     assert_eq!(committed.map(|committed| (committed.offset, committed.epoch)), Some((3, Some(0))));
     fed.apply(|entry| entry.operation(OperationKind::Forget, 0, OFFSETS, &forget(1001)));
     assert!(fed.machine.coordinator(OFFSETS).unwrap().group("g").is_none());
+}
+
+#[test]
+fn a_commit_of_nothing_says_that_a_group_is_alive_and_makes_none() {
+    let mut fed = Fed::new();
+    let mut nothing = Vec::new();
+    Commit { group: "g", offsets: Vec::new() }.encode(&mut nothing);
+    fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &nothing));
+    assert_eq!(fed.machine.coordinator(OFFSETS).unwrap().groups().count(), 0);
+    fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &commit("g", 3)));
+    fed.time_ms += 500;
+    fed.apply(|entry| entry.operation(OperationKind::Commit, 0, OFFSETS, &nothing));
+    let group = fed.machine.coordinator(OFFSETS).unwrap().group("g").unwrap();
+    assert_eq!(group.touched_ms(), 1500);
+    assert_eq!(group.offset(TOPIC).map(|committed| (committed.offset, committed.time_ms)), Some((3, 1000)));
 }
 
 #[test]

@@ -188,6 +188,9 @@ pub(super) struct Coordinator {
 
 impl Coordinator {
     pub(super) fn commit(&mut self, commit: &Commit<'_>, now_ms: u64) {
+        if let Some(group) = self.groups.get_mut(commit.group) {
+            group.0 = now_ms;
+        }
         for new in &commit.offsets {
             let group = self.groups.entry(commit.group.to_owned()).or_default();
             group.0 = now_ms;

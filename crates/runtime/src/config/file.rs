@@ -110,6 +110,7 @@ limits! {
     connections_max: u32 = 1,
     cache_bytes_max: usize = 0,
     read_bytes_max: usize = 65_536,
+    offsets_retention_ms: u64 = 60_000,
 }
 
 /// The file's keys and values, known to be of the right kinds.

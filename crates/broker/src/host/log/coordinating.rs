@@ -1,5 +1,7 @@
 //! The coordinators hosted here: membership lives on this leader only, committed offsets in the replicated machine.
 
+use std::sync::Arc;
+
 use base::{Bug, planted};
 use coordinator::{Coordinator, Settings};
 use model::commit::{Commit, CommitOffset, Forget, Forgotten};
@@ -90,6 +92,16 @@ impl Broker {
                 let reply = LogReply::Group(answer);
                 self.post.send(shard, Content::LogReplied { ticket, reply: reply.into() });
             }
+        }
+        let emptied: Vec<Arc<str>> = std::iter::from_fn(|| coordinator.poll_emptied()).collect();
+        if emptied.is_empty() {
+            return;
+        }
+        let Some(target) = self.topology.coordinators().iter().find(|target| target.queue == slot).copied() else {
+            return;
+        };
+        for group in emptied.iter().filter(|group| self.has_offsets(target, group)).collect::<Vec<_>>() {
+            self.touch_group(target, group);
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Logs {
     next_member_ticket: u64,
     /// When logs are next looked at for what has become too old.
     keep_at_us: u64,
+    /// Since when members have been able to join.
+    joinable_since_us: Option<u64>,
 }
 
 impl Logs {
@@ -90,6 +92,7 @@ impl Logs {
             waiting_members: map(seed),
             next_member_ticket: 1,
             keep_at_us: 0,
+            joinable_since_us: None,
         }
     }
 

@@ -204,7 +204,7 @@ impl World {
             }
             let now = self.machine.time_ms();
             let idle = coordinator.groups.iter().filter(|(_, (touched, _))| now - touched > 100_000);
-            assert!(state.expired(now, 100_000, 2).iter().eq(idle.map(|(name, _)| name).take(2)));
+            assert!(state.idle(now, 100_000).map(|(name, _)| name).eq(idle.map(|(name, _)| name)));
         }
     }
 
