@@ -11,7 +11,7 @@ use super::Pending;
 use super::connection::Consumer;
 use super::outgoing::Waits;
 use crate::Broker;
-use crate::parcel::{Content, Question};
+use crate::parcel::{Answer, Content, Question};
 
 /// So many grants before it is told of one a consumer's memory is asked for.
 const AHEAD: usize = 8;
@@ -120,8 +120,11 @@ impl Broker {
 
     /// Asks the queue's host behind everything this shard has sent to its group.
     pub(crate) fn ask(&mut self, group: GroupId, queue: QueueId, pending: Pending, question: Question) {
-        let Some(at) = self.door.by_group.get(&group).copied() else { return };
         let ticket = self.door.ticket(pending);
+        let Some(at) = self.door.by_group.get(&group).copied() else {
+            let text = "the group of this queue is not there yet".to_owned();
+            return self.replied(ticket, Answer::Refused(Refusal::Unavailable(text, false)));
+        };
         if self.topology.queue_by_id(queue).is_some_and(|record| record.kind == QueueKind::Queue) {
             self.door.group_of.insert(queue, group);
         }

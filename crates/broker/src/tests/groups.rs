@@ -2,9 +2,12 @@
 
 use model::membership::{Commit, CommittedOffset, GroupAnswer, GroupRequest, Join, Membership, Sync};
 use model::topic::{PartitionRef, TopicRef};
-use model::{Arguments, Change, Event, Limits, LogAnswer, LogRequest, QueueDeclaration, Request, Value};
+use model::{
+    Arguments, Change, Event, GroupId, Limits, LogAnswer, LogRefusal, LogRequest,
+    QueueDeclaration, Refusal, Request, Value,
+};
 
-use super::node::{Client, Node};
+use super::node::{Client, LANE, Node};
 
 const MINUTE_MS: u64 = 60_000;
 /// How long offsets are kept here.
@@ -12,9 +15,14 @@ const KEPT: u64 = 120;
 
 /// A node with the stream `s`, whose one group hosts the coordinators too.
 fn with_stream() -> (Node, Client) {
+    with_shards(1)
+}
+
+/// Likewise; the client is on the last shard and the group on the first.
+fn with_shards(shards: u16) -> (Node, Client) {
     let limits = Limits { offsets_retention_ms: KEPT * MINUTE_MS, ..Limits::default() };
-    let mut node = Node::with_limits(1, 1, limits);
-    let client = node.connect(0);
+    let mut node = Node::with_limits(shards, 1, limits);
+    let client = node.connect(usize::from(shards) - 1);
     let kind = Arguments(vec![("x-queue-type".into(), Value::text("stream"))]);
     let declaration = QueueDeclaration { arguments: kind, ..Node::declaration("s") };
     node.ask_change(client, Change::DeclareQueue(declaration));
@@ -167,4 +175,46 @@ fn offsets_are_kept_over_a_long_stop_until_those_who_were_members_are_back() {
     // A start gives a while, not the whole time again.
     pass(&mut node, client, 40, None);
     assert_eq!(committed(&mut node, client), None);
+}
+
+/// Asks for everything that a host passes on to its group; which of it was refused for now.
+fn refused_for_now(node: &mut Node, client: Client) -> [bool; 4] {
+    let loading = || Err::<(), _>(LogRefusal::CoordinatorLoading);
+    let offsets = vec![(partition(), CommittedOffset { offset: 3, ..CommittedOffset::default() })];
+    let again = GroupRequest::Commit(Commit { who: nobody(), offsets });
+    let forget = GroupRequest::DeleteOffsets { group: "g".into(), partitions: vec![partition()] };
+    let changed = [again, forget].map(|request| match ask(node, client, request) {
+        Some(GroupAnswer::Committed(all)) => all == [loading()],
+        other => panic!("{other:?}"),
+    });
+    let Some(GroupAnswer::Deleted(deleted)) = ask(node, client, GroupRequest::Delete(vec!["g".into()])) else {
+        panic!("one answer")
+    };
+    node.ask(client, Request::Log { token: 1, request: LogRequest::Trim(vec![(partition(), 0)]) });
+    node.run();
+    let heard = node.heard(client);
+    let [Event::Log(1, answer)] = &heard[..] else { panic!("{heard:?}") };
+    let LogAnswer::Trimmed(trimmed) = &**answer else { panic!("{answer:?}") };
+    let trimmed = trimmed == &[Err(LogRefusal::NotYet)];
+    [changed[0], changed[1], deleted == [loading()], trimmed]
+}
+
+#[test]
+fn whatever_cannot_be_passed_on_to_a_group_is_answered() {
+    // Each is hosted by one of two shards: the first time that one does not know the groups, then the other.
+    let all = [0, 1].map(|host| {
+        let (mut node, last) = with_shards(2);
+        let (client, at_host) = (node.connect(1 - host), node.connect(host));
+        node.declare(last, "q");
+        commit(&mut node, client, &nobody(), 3);
+        node.brokers[host].door.by_group.retain(|group, _| *group == GroupId::METADATA);
+        let refused = refused_for_now(&mut node, client);
+        node.ask(at_host, Request::Get { lane: LANE, queue: "q", settled: true });
+        node.run();
+        let heard = node.heard(at_host);
+        assert!(matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Unavailable(_, false))]), "{heard:?}");
+        node.assert_nothing_waits();
+        refused
+    });
+    assert!((0..4).all(|what| all[0][what] != all[1][what]), "{all:?}");
 }

@@ -149,20 +149,24 @@ impl Broker {
             // The planted bug does not wait until it is so.
             self.post.send(from, Content::LogReplied { ticket, reply: reply.clone().into() });
         }
-        self.write_offsets(
-            target,
-            OperationKind::Commit,
-            &body,
-            Waits::Reply { to: from, ticket, reply: reply.into() },
-        );
+        self.write_offsets(target, OperationKind::Commit, &body, (from, ticket, reply));
     }
 
-    /// Has the machine change committed offsets, and `waits` told once it has.
-    fn write_offsets(&mut self, target: Target, kind: OperationKind, body: &[u8], waits: Waits) {
+    /// Has the machine change committed offsets, and the reply sent once it has; or says that this cannot be yet.
+    fn write_offsets(
+        &mut self,
+        target: Target,
+        kind: OperationKind,
+        body: &[u8],
+        (to, ticket, reply): (ShardId, Ticket, LogReply),
+    ) {
+        let Some(at) = self.door.by_group.get(&target.group) else {
+            let reply = not_yet(reply).into();
+            return self.post.send(to, Content::LogReplied { ticket, reply });
+        };
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
-        if let Some(at) = self.door.by_group.get(&target.group) {
-            self.door.outgoing[*at].awaited(turn, kind, target.queue, body, waits);
-        }
+        let waits = Waits::Reply { to, ticket, reply: reply.into() };
+        self.door.outgoing[*at].awaited(turn, kind, target.queue, body, waits);
     }
 
     fn forget_offsets(
@@ -190,12 +194,7 @@ impl Broker {
         }
         let mut body = Vec::new();
         Forget { group, what: Forgotten::Logs(forgotten) }.encode(&mut body);
-        self.write_offsets(
-            target,
-            OperationKind::Forget,
-            &body,
-            Waits::Reply { to: from, ticket, reply: reply.into() },
-        );
+        self.write_offsets(target, OperationKind::Forget, &body, (from, ticket, reply));
     }
 
     fn delete_group(&mut self, from: ShardId, target: Target, ticket: Ticket, group: &str) {
@@ -212,12 +211,7 @@ impl Broker {
         }
         let mut body = Vec::new();
         Forget { group, what: Forgotten::UnlessSince(u64::MAX) }.encode(&mut body);
-        self.write_offsets(
-            target,
-            OperationKind::Forget,
-            &body,
-            Waits::Reply { to: from, ticket, reply: reply.into() },
-        );
+        self.write_offsets(target, OperationKind::Forget, &body, (from, ticket, reply));
     }
 
     fn has_offsets(&self, target: Target, group: &str) -> bool {
@@ -257,6 +251,19 @@ impl Broker {
         let known = self.has_offsets(target, group);
         let described = self.coordinator_mut(target.queue).describe(group);
         if described.phase == GroupPhase::Dead && known { empty(group) } else { described }
+    }
+}
+
+/// What is said in place of a reply to what was not carried out.
+fn not_yet(reply: LogReply) -> LogReply {
+    let refused = |one: Result<(), LogRefusal>| one.and(Err(LogRefusal::CoordinatorLoading));
+    match reply {
+        LogReply::Committed(one) => LogReply::Committed(refused(one)),
+        LogReply::Forgotten(all) => LogReply::Forgotten(all.into_iter().map(refused).collect()),
+        LogReply::Group(GroupAnswer::Deleted(all)) => {
+            LogReply::Group(GroupAnswer::Deleted(all.into_iter().map(refused).collect()))
+        }
+        other => unreachable!("{other:?} waits for no change of offsets"),
     }
 }
 

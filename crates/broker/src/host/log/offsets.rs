@@ -127,6 +127,7 @@ impl Broker {
         Ok(self.log_of(group, log)?.epoch_end(epoch))
     }
 
+    /// `None`: it is answered once it is applied.
     fn trim_log(&mut self, asked: &AskedLog, below: u64) -> Option<LogRefusal> {
         let state = match self.log_of(asked.group, asked.log) {
             Ok(state) => state,
@@ -137,10 +138,11 @@ impl Broker {
         if below > end {
             return Some(LogRefusal::OutOfRange(start, end));
         }
+        // Everybody waits for an answer: nothing is left without one, however it came to be so.
+        let Some(at) = self.door.by_group.get(&asked.group) else { return Some(LogRefusal::NotYet) };
         let reply = LogReply::Trimmed(Ok(below.max(start)));
         let waits = Waits::Reply { to: asked.from, ticket: asked.ticket, reply: reply.into() };
         let turn = Turn { pool: &self.pool, limits: &self.settings.limits, now: self.now };
-        let at = self.door.by_group.get(&asked.group)?;
         let body = below.to_le_bytes();
         self.door.outgoing[*at].awaited(turn, OperationKind::Trim, asked.log, &body, waits);
         None
