@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::topic::{AppendBatch, ConfigChange, Cursor, Fetch, OffsetAt, PartitionRef, TopicRef};
 use model::{
-    Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRequest, OperationKind, Outcome,
+    Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRefusal, LogRequest, OperationKind, Outcome,
     QueueDeclaration, QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
 };
 use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
@@ -502,4 +502,37 @@ fn a_consumer_that_filters_passes_over_what_it_does_not_want_without_spending_cr
         assert_eq!(bodies(&node.heard(client)).concat(), expected);
     }
     node.assert_nothing_waits();
+}
+
+/// A producer id, or whether it was refused for a while.
+fn producer(node: &mut Node, client: Client) -> Result<u64, bool> {
+    node.ask(client, Request::Log { token: 5, request: LogRequest::Producer });
+    node.run();
+    let [Event::Log(5, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+    match &**answer {
+        LogAnswer::Producer(Ok(id)) => Ok(*id),
+        LogAnswer::Producer(Err(LogRefusal::Unavailable(_, may_happen))) => Err(*may_happen),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_producer_id_is_given_out_twice() {
+    let mut node = Node::start(2, 2);
+    let mut given = Vec::new();
+    for _ in 0..2 {
+        for shard in 0..2 {
+            let client = node.connect(shard);
+            given.extend([0, (1 << 24) - 1, (1 << 24), (1 << 31) - 1].map(|count| {
+                node.brokers[shard].door.producers = count;
+                producer(&mut node, client).expect("there are some left")
+            }));
+            assert_eq!(producer(&mut node, client), Err(false), "rather none than one that another has");
+        }
+        node.restart();
+    }
+    assert!(given.iter().all(|id| i64::try_from(*id).is_ok()));
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), 16);
 }

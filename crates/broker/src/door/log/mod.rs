@@ -16,6 +16,9 @@ pub(crate) use partitions::Partitions;
 pub(crate) use refused::RefusedBatches;
 pub(crate) use topics::PendingTopics;
 
+/// The last number that an id of a producer has room for.
+const PRODUCERS_MAX: u64 = (1 << 31) - 1;
+
 impl Broker {
     /// A request by offset of an admitted connection.
     pub(crate) fn log_request(&mut self, conn: ConnId, token: u64, request: LogRequest<'_>) {
@@ -43,7 +46,7 @@ impl Broker {
             }
             LogRequest::Producer => {
                 let id = self.draw_producer_id();
-                self.answer_log(conn, token, LogAnswer::Producer(Ok(id)));
+                self.answer_log(conn, token, LogAnswer::Producer(id));
             }
             LogRequest::Group(request) => self.group_request(conn, token, request),
             LogRequest::Cancel { token } => self.cancel(conn, token),
@@ -51,16 +54,22 @@ impl Broker {
     }
 
     /// A producer id that nobody was given before: node, shard and start number make it unique, a count does the rest.
+    /// When one start has given out two billion there is none left, and that is said: one given out twice could make
+    /// a log take one producer's batch for a repeat of another's.
     ///
     /// ```text
-    /// 63 sign 0 | 62..52 node (11 bits) | 51..44 shard (8) | 43..24 start (20) | 23..0 count (24)
+    /// 63 sign 0 | 62..55 node (8 bits) | 54..47 shard (8) | 46..31 start (16) | 30..0 count (31)
     /// ```
-    fn draw_producer_id(&mut self) -> u64 {
+    fn draw_producer_id(&mut self) -> Result<u64, LogRefusal> {
         let (node, shard) = (u64::from(self.settings.node.0), u64::from(self.settings.shard.0));
         let boot = u64::from(self.settings.boot);
         let count = self.door.producers;
+        if count > PRODUCERS_MAX {
+            let text = "this shard has given out all producer ids of this start";
+            return Err(LogRefusal::Unavailable(text.to_owned(), false));
+        }
         self.door.producers += 1;
-        (node & 0x7ff) << 52 | (shard & 0xff) << 44 | (boot & 0xf_ffff) << 24 | (count & 0xff_ffff)
+        Ok((node & 0xff) << 55 | (shard & 0xff) << 47 | (boot & 0xffff) << 31 | count)
     }
 
     /// Answers a request by offset.
