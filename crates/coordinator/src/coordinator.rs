@@ -81,7 +81,7 @@ impl Coordinator {
     fn create(&mut self, name: &str) -> Result<(), LogRefusal> {
         if self.groups.len() >= self.settings.groups_max {
             let text = format!("there are {} groups, as many as there may be", self.settings.groups_max);
-            return Err(LogRefusal::Forbidden(text));
+            return Err(LogRefusal::Unavailable(text, false));
         }
         let name: Arc<str> = name.into();
         self.groups.insert(name.clone(), Group::new(name, self.generation));

@@ -32,7 +32,7 @@ impl Group {
         }
         if self.members.len() + self.pending.len() >= settings.members_max {
             let text = format!("the group has {} members, as many as there may be", settings.members_max);
-            return Err(LogRefusal::Forbidden(text));
+            return Err(LogRefusal::GroupFull(text));
         }
         if join.instance.is_none() && join.id_required {
             let deadline_us = now_us.saturating_add(u64::from(join.session_timeout_ms) * 1000);

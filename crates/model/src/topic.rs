@@ -365,6 +365,8 @@ pub enum LogRefusal {
     UnknownGroup,
     /// The group has members.
     GroupNotEmpty,
+    /// The group has as many members as it may have.
+    GroupFull(String),
     /// The group reads this topic.
     GroupSubscribed,
     /// The commit's metadata is too large.

@@ -59,6 +59,7 @@ codes! {
     UNKNOWN_LEADER_EPOCH 75;
     UNSUPPORTED_COMPRESSION_TYPE 76;
     MEMBER_ID_REQUIRED 79;
+    GROUP_MAX_SIZE_REACHED 81;
     FENCED_INSTANCE_ID 82;
     GROUP_SUBSCRIBED_TO_TOPIC 86;
     INVALID_RECORD 87;
@@ -114,6 +115,7 @@ pub fn code_of(refusal: &LogRefusal, about: About) -> Code {
         R::InvalidGroup => INVALID_GROUP_ID,
         R::UnknownGroup => GROUP_ID_NOT_FOUND,
         R::GroupNotEmpty => NON_EMPTY_GROUP,
+        R::GroupFull(_) => GROUP_MAX_SIZE_REACHED,
         R::GroupSubscribed => GROUP_SUBSCRIBED_TO_TOPIC,
         R::MetadataTooLarge => OFFSET_METADATA_TOO_LARGE,
         R::Unavailable(_, may_happen) => unavailable(*may_happen, about),
@@ -159,6 +161,7 @@ pub fn text_of(refusal: &LogRefusal) -> Option<&str> {
         | R::Invalid(text)
         | R::Denied(text)
         | R::Forbidden(text)
+        | R::GroupFull(text)
         | R::Unavailable(text, _) => Some(text),
         R::InvalidTimestamp(_) => Some("a record has a timestamp that this topic does not take"),
         R::OldFormat => Some("record batches of version 2 are needed"),
@@ -199,5 +202,11 @@ mod tests {
         let codes = [About::Topic, About::Group, About::Cluster].map(|about| code_of(&denied, about));
         assert_eq!(codes, [29, 30, 31]);
         assert_eq!(code::<()>(&Ok(()), About::Topic), NONE);
+    }
+
+    #[test]
+    fn a_full_group_is_said_to_be_full() {
+        let full = LogRefusal::GroupFull("2000 members".to_owned());
+        assert_eq!((code_of(&full, About::Group), text_of(&full)), (81, Some("2000 members")));
     }
 }

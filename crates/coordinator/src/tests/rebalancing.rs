@@ -229,10 +229,10 @@ fn what_cannot_be_is_refused() {
     assert!(!world.coordinator.exists("g"), "what was refused left nothing");
     world.join(a_join(""));
     let other = world.join(Join { group: "h".into(), ..a_join("") });
-    assert!(matches!(world.not_joined(other), LogRefusal::Forbidden(_)));
+    assert!(matches!(world.not_joined(other), LogRefusal::Unavailable(_, false)));
     world.join(a_join(""));
     let third = world.join(a_join(""));
-    assert!(matches!(world.not_joined(third), LogRefusal::Forbidden(_)));
+    assert!(matches!(world.not_joined(third), LogRefusal::GroupFull(_)));
     assert_eq!(world.coordinator.describe("g").members.len(), 2);
 }
 
