@@ -3,8 +3,8 @@
 use model::membership::{Commit, CommittedOffset, GroupAnswer, GroupRequest, Join, Membership, Sync};
 use model::topic::{PartitionRef, TopicRef};
 use model::{
-    Arguments, Change, Event, GroupId, Limits, LogAnswer, LogRefusal, LogRequest,
-    QueueDeclaration, Refusal, Request, Value,
+    Arguments, Change, Event, GroupId, Limits, LogAnswer, LogRefusal, LogRequest, QueueDeclaration, Refusal,
+    Request, Value,
 };
 
 use super::node::{Client, LANE, Node};
@@ -67,7 +67,9 @@ fn commit(node: &mut Node, client: Client, who: &Membership, offset: u64) {
 fn committed(node: &mut Node, client: Client) -> Option<u64> {
     let request = GroupRequest::Offsets { group: "g".into(), partitions: Some(vec![partition()]) };
     match ask(node, client, request) {
-        Some(GroupAnswer::Offsets(Ok(found))) => found.into_iter().find_map(|(_, offset)| Some(offset?.offset)),
+        Some(GroupAnswer::Offsets(Ok(found))) => {
+            found.into_iter().find_map(|(_, offset)| Some(offset?.offset))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -187,7 +189,8 @@ fn refused_for_now(node: &mut Node, client: Client) -> [bool; 4] {
         Some(GroupAnswer::Committed(all)) => all == [loading()],
         other => panic!("{other:?}"),
     });
-    let Some(GroupAnswer::Deleted(deleted)) = ask(node, client, GroupRequest::Delete(vec!["g".into()])) else {
+    let Some(GroupAnswer::Deleted(deleted)) = ask(node, client, GroupRequest::Delete(vec!["g".into()]))
+    else {
         panic!("one answer")
     };
     node.ask(client, Request::Log { token: 1, request: LogRequest::Trim(vec![(partition(), 0)]) });
@@ -212,7 +215,10 @@ fn whatever_cannot_be_passed_on_to_a_group_is_answered() {
         node.ask(at_host, Request::Get { lane: LANE, queue: "q", settled: true });
         node.run();
         let heard = node.heard(at_host);
-        assert!(matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Unavailable(_, false))]), "{heard:?}");
+        assert!(
+            matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Unavailable(_, false))]),
+            "{heard:?}"
+        );
         node.assert_nothing_waits();
         refused
     });

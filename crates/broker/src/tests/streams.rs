@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use model::topic::{AppendBatch, ConfigChange, Cursor, Fetch, OffsetAt, PartitionRef, TopicRef};
+use model::topic::{
+    AppendBatch, ConfigChange, Cursor, Fetch, OffsetAt, PartitionRef, TopicDeclaration, TopicRef,
+};
 use model::{
-    Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRefusal, LogRequest, OperationKind, Outcome,
-    QueueDeclaration, QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe, Value,
+    Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRefusal, LogRequest, OperationKind,
+    Outcome, QueueDeclaration, QueueId, Record, Refusal, Request, Seq, StreamFilter, StreamStart, Subscribe,
+    Value,
 };
 use recordbatch::{BatchWriter, Codec, Headers, KafkaRecord};
 
@@ -535,4 +538,26 @@ fn no_producer_id_is_given_out_twice() {
     given.sort_unstable();
     given.dedup();
     assert_eq!(given.len(), 16);
+}
+
+#[test]
+fn a_trial_tells_what_would_be_made() {
+    let mut node = Node::start(2, 2);
+    let client = node.connect(1);
+    let configs = vec![("retention.ms".to_owned(), "5000".to_owned())];
+    for (partitions, counted) in [(Some(3), 3), (None, 1)] {
+        let (name, configs) = ("planned".to_owned(), configs.clone());
+        let topics = vec![TopicDeclaration { name, partitions, replicas: None, configs: configs.clone() }];
+        let request = LogRequest::CreateTopics { topics, validate_only: true };
+        node.ask(client, Request::Log { token: 6, request });
+        node.run();
+        let [Event::Log(6, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+        let LogAnswer::Changed(changed) = &**answer else { panic!("{answer:?}") };
+        let [Ok(topic)] = &changed[..] else { panic!("{changed:?}") };
+        assert_eq!(
+            (topic.name.as_str(), topic.partitions.len(), &topic.configs),
+            ("planned", counted, &configs)
+        );
+        assert!(node.brokers.iter().all(|broker| broker.topology.topic("/", "planned").is_none()));
+    }
 }

@@ -3,7 +3,7 @@
 
 use base::{Bug, planted};
 use model::topic::{ConfigChange, Topic, TopicDeclaration, TopicRef, TopicsWanted};
-use model::{ConnId, GroupId, LogAnswer, LogRefusal};
+use model::{ConnId, GroupId, LogAnswer, LogRefusal, QueueId};
 use topology::{Answer as Changed, Command};
 
 use crate::Broker;
@@ -11,6 +11,17 @@ use crate::door::PendingChange;
 
 /// Partitions of a topic that says nothing of them.
 const PARTITIONS: u32 = 1;
+
+/// A topic as it would be made; what is given out when it is made, it does not have.
+fn planned(declaration: TopicDeclaration) -> Topic {
+    let partitions = declaration.partitions.unwrap_or(PARTITIONS) as usize;
+    Topic {
+        name: declaration.name,
+        partitions: vec![QueueId::default(); partitions],
+        configs: declaration.configs,
+        ..Topic::default()
+    }
+}
 
 /// A change of a topic on its way: which answer it is part of, and where in it.
 #[derive(Clone, Copy, Debug)]
@@ -87,12 +98,10 @@ impl Broker {
         let vhost = self.vhost_of(conn);
         let partitions = *declaration.partitions.get_or_insert(PARTITIONS);
         let limits = &self.settings.limits;
-        if let Err(refusal) = self.topology.validate_topic(&vhost, &declaration, limits) {
-            return self.topic_answer(gather, position, Err(refusal));
-        }
-        if validate_only {
-            let name = declaration.name;
-            return self.topic_answer(gather, position, Ok(Topic { name, ..Topic::default() }));
+        match self.topology.validate_topic(&vhost, &declaration, limits) {
+            Err(refusal) => return self.topic_answer(gather, position, Err(refusal)),
+            Ok(sound) if validate_only => return self.topic_answer(gather, position, Ok(planned(sound))),
+            Ok(_) => {}
         }
         let groups = self.groups_for_partitions(partitions);
         let command = Command::CreateTopic { vhost: vhost.to_string(), declaration, groups };

@@ -97,7 +97,8 @@ impl Broker {
         if emptied.is_empty() {
             return;
         }
-        let Some(target) = self.topology.coordinators().iter().find(|target| target.queue == slot).copied() else {
+        let Some(target) = self.topology.coordinators().iter().find(|target| target.queue == slot).copied()
+        else {
             return;
         };
         for group in emptied.iter().filter(|group| self.has_offsets(target, group)).collect::<Vec<_>>() {
