@@ -1,20 +1,25 @@
 """A disk that gets full: publishers are held back in time, everything else goes on, and they go on by themselves.
 
-In: a broker of our own on a small file system in memory, which root may mount. Out: no message that was confirmed is
+In: a broker of our own on a small file system in memory, which root may mount; where it may not be mounted these tests
+fail, unless WAYSTATION_TEST_WITHOUT_MOUNT says that they are to be skipped. Out: no message that was confirmed is
 missing, before and after kill -9.
 """
 
 import os
 import pathlib
 import subprocess
+import struct
 import threading
 import time
+import urllib.request
 
 import confluent_kafka
 import confluent_kafka.admin
 import pika
 import pytest
 
+import raw
+import records
 from broker_process import Broker
 from conftest import ready, until
 from wire import Gone, Wire
@@ -32,7 +37,10 @@ def disk(tmp_path):
     place.mkdir()
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(place)], capture_output=True, text=True)
     if mount.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {mount.stderr.strip()}")
+        told = f"a file system cannot be mounted here: {mount.stderr.strip()}"
+        if os.environ.get("WAYSTATION_TEST_WITHOUT_MOUNT"):
+            pytest.skip(told)
+        pytest.fail(f"{told}; with WAYSTATION_TEST_WITHOUT_MOUNT=1 these tests are skipped")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
@@ -155,6 +163,97 @@ def test_what_was_confirmed_is_there_after_kill_9_on_a_full_disk_and_a_purge_mak
     again.ends = True
     again.join(30)
     assert consume(control, "other", again.next) == list(range(again.next))
+
+
+def test_a_queue_can_be_deleted_while_the_disk_is_nearly_full_and_that_makes_room(broker, disk):
+    control = connect(broker).channel()
+    control.queue_declare("full", durable=True)
+    control.queue_declare("other", durable=True)
+    publisher = filled(broker, "full")
+    begun = time.monotonic()
+    assert control.queue_delete("full").method.message_count >= publisher.next
+    assert time.monotonic() - begun < 5
+    assert publisher.unblocked.wait(30), f"a deleted queue made no room: {free(disk) // MIB} MiB are free\n{broker.tail()}"
+    publisher.ends = True
+    again = Publisher(broker, "other")
+    again.start()
+    until(lambda: again.next > 100, 30, "publishing that goes on")
+    again.ends = True
+    again.join(30)
+
+
+def figure(broker, name):
+    """A counter's sum over all shards."""
+    with urllib.request.urlopen(f"http://{broker.http[0]}:{broker.http[1]}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == f"waystation_{name}")
+
+
+def delete_topics(wire, *topics):
+    """DeleteTopics v1: the errors."""
+    fields = wire.ask(20, 1, raw.array(map(raw.text, topics)) + struct.pack(">i", 10_000))
+    fields.i32()
+    return fields.array(lambda: (fields.text(), fields.i16()))
+
+
+def at_once(ask):
+    """What was answered, and that it did not take long."""
+    begun = time.monotonic()
+    answer = ask()
+    assert time.monotonic() - begun < 2, "an answer that had to be waited for"
+    return answer
+
+
+@pytest.mark.timeout(150)
+def test_a_kafka_connection_that_produced_is_answered_while_the_disk_is_nearly_full(broker, disk):
+    """Refused at once and on the same connection, which goes on to be read: for what it asks, and for what makes room."""
+    host, port = broker.kafka
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": f"{host}:{port}", "log_level": 2})
+    topics = [confluent_kafka.admin.NewTopic(name, 1, 1) for name in ("old", "new")]
+    [future.result(15) for future in admin.create_topics(topics).values()]
+    wire, batch = raw.Wire(broker.kafka), records.batch([BODY] * 4)
+    taken, full_since = 0, None
+    while full_since is None or time.monotonic() - full_since < 1.5:  # At first some room is found by moving old segments.
+        error, base = at_once(lambda: wire.produce("old", batch))
+        if error:
+            assert error == raw.STORAGE_ERROR
+            full_since = full_since or time.monotonic()
+            time.sleep(0.02)
+            continue
+        assert base == taken
+        taken, full_since = taken + 4, None
+        # A bare connection is much faster than what the broker looks at the disk for.
+        time.sleep(0.002 if free(disk) < 48 * MIB else 0)
+    assert 8 * MIB < free(disk) < 40 * MIB and taken > 1000
+    assert at_once(lambda: wire.produce("old", batch))[0] == raw.STORAGE_ERROR
+    assert at_once(lambda: wire.produce("new", batch))[0] == raw.STORAGE_ERROR
+    assert at_once(lambda: wire.fetch("old", 0))[:2] == (raw.NONE, taken)
+    assert at_once(lambda: wire.offset("old", -1)) == (raw.NONE, -1, taken)
+    assert at_once(lambda: wire.heartbeat("group", 1, "nobody")) == raw.UNKNOWN_MEMBER
+    assert raw.PRODUCE in at_once(wire.api_versions)
+    assert at_once(wire.init_producer)[1] == 0
+    assert figure(broker, "publishing_held_back") == 1
+    moved = figure(broker, "log_evacuated_segments_total") + figure(broker, "log_adopted_segments_total")
+    assert moved > 0, "what stands in old segments is moved or adopted under the alarm too"
+    broker.kill()
+    broker.start()
+    wire = raw.Wire(broker.kafka)
+    until(lambda: wire.produce("old", batch)[0] == raw.STORAGE_ERROR, 10, "the alarm after a start")
+    error, _, end = wire.offset("old", -1)
+    assert error == raw.NONE and end >= taken, "what was confirmed is there"
+    offset = 0
+    while offset < end:
+        error, _, found = wire.fetch("old", offset, max_bytes=4 * MIB, partition_bytes=4 * MIB)
+        assert error == raw.NONE and found and len(found) % len(batch) == 0, (error, offset, len(found))
+        for at in range(0, len(found), len(batch)):  # Byte for byte, but for what the log sets.
+            assert struct.unpack_from(">q", found, at) == (offset,)
+            assert found[at + 8 : at + 12] == batch[8:12] and found[at + 16 : at + len(batch)] == batch[16:]
+            offset += 4
+    assert offset == end
+    assert at_once(lambda: delete_topics(wire, "old")) == [("old", raw.NONE)]
+    until(lambda: wire.produce("new", batch)[0] == raw.NONE, 30, "room by the deleted topic")
+    # Nothing that was refused is stored by now: the first that was taken is the first.
+    assert records.values(wire.read_all("new"))[0] == (0, BODY) and wire.offset("new", -1)[2] == 4
 
 
 @pytest.mark.timeout(150)
