@@ -141,7 +141,7 @@ pub(crate) fn append_to_log(
     id: QueueId,
     batch: Option<(usize, Batch<'_>)>,
     parts: Option<&Arc<[Piece]>>,
-    now_ms: u64,
+    stamped_ms: u64,
     ledger: &mut Ledger<'_>,
 ) -> bool {
     let Some(log) = log else { return false };
@@ -152,7 +152,7 @@ pub(crate) fn append_to_log(
             log.append((index, at as u32), &batch.summary, bytes, ledger);
         }
         (None, Some(parts)) => {
-            log.append_parts(index, parts, now_ms, ledger);
+            log.append_parts(index, parts, stamped_ms, ledger);
         }
         (None, None) => unreachable!("an append has a batch or came in parts"),
     }

@@ -346,24 +346,25 @@ impl LogState {
         })
     }
 
-    /// Appends one row that came in parts; nobody has seen its timestamp, so `now_ms` stands in.
+    /// Appends one row that came in parts; nobody has seen its timestamp, so `stamped_ms`, the time its entry was made,
+    /// stands in. Not the group's time: that lags behind after a long stop, and the row would be taken for old.
     pub(crate) fn append_parts(
         &mut self,
         index: Index,
         pieces: &Arc<[Piece]>,
-        now_ms: u64,
+        stamped_ms: u64,
         ledger: &mut Ledger<'_>,
     ) -> u64 {
-        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let taken_ms = i64::try_from(stamped_ms).unwrap_or(i64::MAX);
         pieces.iter().for_each(|piece| ledger.hold(piece.index, 1));
         self.pieces.insert(self.end, pieces.clone());
         let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
         self.add(LogChunk {
             first: self.end,
             index: index.0,
-            timestamp_max: now_ms,
+            timestamp_max: taken_ms,
             running_max: 0,
-            taken: Taken::new(now_ms, true),
+            taken: Taken::new(taken_ms, true),
             at: IN_PARTS,
             span: 1,
             records: 1,

@@ -121,7 +121,7 @@ impl GroupMachine {
             let (origin, sequence) = (operation.origin, operation.sequence);
             let last = match self.admit(index, &operation, effects) {
                 Admission::New => {
-                    let answer = self.apply_one(index, &operation, effects);
+                    let answer = self.apply_one((index, entry.time_ms), &operation, effects);
                     if let Some(value) = answer {
                         self.origins.remember(origin, sequence, value);
                         effects.push(Effect::Answered { origin, sequence, value });
@@ -157,7 +157,7 @@ impl GroupMachine {
 
     fn apply_one(
         &mut self,
-        index: Index,
+        (index, stamped_ms): (Index, u64),
         operation: &Operation<'_>,
         effects: &mut Vec<Effect>,
     ) -> Option<u64> {
@@ -167,7 +167,7 @@ impl GroupMachine {
                 self.append_native(index, operation, effects);
                 None
             }
-            OperationKind::Append => self.append(index, operation, effects),
+            OperationKind::Append => self.append((index, stamped_ms), operation, effects),
             OperationKind::Settle => {
                 self.settle(index, operation, effects);
                 None
@@ -208,7 +208,12 @@ impl GroupMachine {
     }
 
     /// Adds the records to every queue and log that exists; answers with how many took them where that is not all.
-    fn append(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) -> Option<u64> {
+    fn append(
+        &mut self,
+        (index, stamped_ms): (Index, u64),
+        operation: &Operation<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<u64> {
         let (queues, batch) = operation.append().expect("checked before anything changed");
         let mut ledger = Ledger { live: &mut self.live, effects, current: index };
         // Even an empty shared list is counted with operations that hold up the processor: none is made without parts.
@@ -226,7 +231,7 @@ impl GroupMachine {
             asked += 1;
             let Some(queue) = self.queues.find_mut(id).filter(|_| count > 0) else {
                 let log = self.logs.find_mut(id).filter(|_| count > 0);
-                taken += u64::from(append_to_log(log, id, batch, parts.as_ref(), self.time_ms, &mut ledger));
+                taken += u64::from(append_to_log(log, id, batch, parts.as_ref(), stamped_ms, &mut ledger));
                 continue;
             };
             taken += 1;

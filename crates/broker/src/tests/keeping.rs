@@ -267,3 +267,19 @@ fn what_has_no_time_of_its_own_ages_from_when_it_came() {
     settle(&mut node, 100_000);
     assert_eq!(starts(&mut node), [1, 1, 3]);
 }
+
+#[test]
+fn a_large_message_after_a_long_stop_is_not_taken_for_old() {
+    let mut node = Node::start(1, 2);
+    let client = node.connect(0);
+    stream(&mut node, client, "s", "1h");
+    publish(&mut node, client, "s", None);
+    node.stop_for(2 * 3_600_000);
+    let client = node.connect(0);
+    settle(&mut node, 2_000);
+    node.publish(client, "s", 0, &"x".repeat(2 << 20));
+    settle(&mut node, 2_000);
+    assert_eq!(bounds(&mut node, client, "s"), (1, 2));
+    settle(&mut node, 3_600_000);
+    assert_eq!(bounds(&mut node, client, "s"), (2, 2));
+}

@@ -96,6 +96,13 @@ impl Node {
         self.boot();
     }
 
+    /// As [`Node::restart`], after so many milliseconds.
+    pub(super) fn stop_for(&mut self, ms: u64) {
+        self.now.mono_us += ms * 1000;
+        self.now.wall_ms += ms;
+        self.restart();
+    }
+
     /// As [`Node::restart`], on empty disks.
     pub(super) fn wipe(&mut self) {
         self.disks.iter_mut().for_each(|disk| *disk = MemoryDisk::default());

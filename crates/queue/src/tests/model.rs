@@ -73,6 +73,8 @@ pub(super) struct Group {
     pub(super) logs: BTreeMap<u64, Log>,
     pub(super) coordinators: BTreeMap<u64, Coordinator>,
     pub(super) time_ms: u64,
+    /// What the entry that is applied says of the time.
+    stamped_ms: u64,
     places: BTreeMap<u32, Place>,
     pub(super) alive: BTreeSet<u64>,
 }
@@ -130,6 +132,7 @@ impl Group {
     pub(super) fn apply(&mut self, index: u64, bytes: &[u8]) -> Told {
         let mut told = Told::default();
         let entry = Entry::decode(bytes).unwrap();
+        self.stamped_ms = entry.time_ms;
         let latest = if self.time_ms == 0 { entry.time_ms } else { self.time_ms + 60_000 };
         self.time_ms = self.time_ms.max(entry.time_ms.min(latest));
         for operation in entry.operations() {
@@ -346,7 +349,7 @@ impl Group {
                         let bytes = &operation.body[at - operation.at..];
                         log.append(&batch.summary, bytes, index);
                     }
-                    None => log.append_row(&rows[0].0, &rows[0].1, self.time_ms),
+                    None => log.append_row(&rows[0].0, &rows[0].1, self.stamped_ms),
                 }
                 continue;
             }
