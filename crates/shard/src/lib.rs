@@ -4,6 +4,7 @@
 //! mail, time). Out: what is to be done and bytes to send. The simulator runs exactly this, from raw client bytes.
 
 mod connection;
+mod disk_alarm;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -11,4 +12,5 @@ mod timers;
 
 pub use auth::User;
 pub use connection::Door;
+pub use disk_alarm::{Counted, DiskAlarm};
 pub use shard::{AuthJob, Config, LogLevel, Mail, Output, Shard};

@@ -1,22 +1,18 @@
 //! Room on the disk: publishers are held back well before it runs out, and go on by themselves when there is room.
 //!
-//! Consuming, settling and deleting keep working meanwhile, because they are what makes room.
+//! Consuming, settling and deleting keep working meanwhile, because they are what makes room. When which is due is
+//! [`DiskAlarm`]'s to say.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shard::DiskAlarm;
+
 use crate::mailbox::{Letter, Mailbox};
 
-/// How often the free bytes are counted.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// As [`INTERVAL`], when there is little more than the least: what publishers write meanwhile must fit into it.
-const INTERVAL_NEAR: Duration = Duration::from_millis(5);
-/// Fewer free bytes than so many times the least are little more.
-const NEAR: u64 = 4;
-/// After so many of them the shards are told again while it lasts, so that they go on making room.
-const REMIND: u32 = 10;
-const REASON: &str = "the disk is nearly full";
+/// How long it takes until a file system is asked again that could not be.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What is watched.
 #[derive(Debug)]
@@ -30,36 +26,28 @@ pub struct Room {
 impl Room {
     /// Watches for ever and tells the shards of every change.
     pub async fn watch(self, shards: Vec<Arc<Mailbox>>) {
-        let (mut alarmed, mut told) = (false, 0_u32);
+        let mut alarm = DiskAlarm::new(self.least);
         let mut interval = Duration::ZERO;
         loop {
             tokio::time::sleep(interval).await;
-            interval = INTERVAL;
             let free = match rustix::fs::statvfs(&self.directory) {
                 Ok(status) => status.f_bavail.saturating_mul(status.f_frsize),
                 // A file system that cannot be asked cannot be judged; writing to it will tell.
-                Err(_) => continue,
+                Err(_) => {
+                    interval = AGAIN;
+                    continue;
+                }
             };
-            if !alarmed && free < self.least.saturating_mul(NEAR) {
-                interval = INTERVAL_NEAR;
+            let counted = alarm.counted(free);
+            interval = Duration::from_micros(counted.again_us);
+            if counted.has_changed {
+                self.log(alarm.is_on(), free);
             }
-            if self.is_short(free, alarmed) != alarmed {
-                alarmed = !alarmed;
-                self.log(alarmed, free);
-            } else if !alarmed || told < REMIND {
-                told = told.saturating_add(1);
-                continue;
-            }
-            told = 0;
+            let Some(reason) = counted.tell else { continue };
             for shard in &shards {
-                shard.push(Letter::Alarm(alarmed.then_some(REASON)));
+                shard.push(Letter::Alarm(reason));
             }
         }
-    }
-
-    /// It takes a quarter more than the least to go on, lest it go to and fro.
-    fn is_short(&self, free: u64, alarmed: bool) -> bool {
-        free < if alarmed { self.least.saturating_add(self.least / 4) } else { self.least }
     }
 
     fn log(&self, alarmed: bool, free: u64) {
@@ -72,17 +60,5 @@ impl Room {
         } else {
             tracing::info!("publishers go on: {free} bytes are free at {place}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alarm_begins_below_the_least_and_ends_clearly_above() {
-        let room = Room { directory: PathBuf::new(), least: 100 };
-        assert!(!room.is_short(100, false) && room.is_short(99, false));
-        assert!(room.is_short(124, true) && !room.is_short(125, true));
     }
 }
