@@ -148,11 +148,13 @@ pub(super) fn epoch_ends(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
 }
 
 fn put_epoch_end(asked: Epochs, end: Result<(u32, u64), LogRefusal>, fields: &mut Encoder<'_>) {
-    let (partition, believed, _) = asked;
+    let (partition, believed, wanted) = asked;
     let end = if believed > EPOCH { Err(LogRefusal::UnknownEpoch) } else { end };
     fields.i16(map::code(&end, About::Topic));
     fields.i32(partition);
-    let (epoch, offset) = end.map_or((-1, -1), |(epoch, offset)| (epoch.cast_signed(), offset.cast_signed()));
+    let known = end.ok().map(|(epoch, offset)| (epoch.cast_signed(), offset.cast_signed()));
+    // Where an epoch ends that has not begun nobody knows, which is no error.
+    let (epoch, offset) = known.filter(|_| (0..=EPOCH).contains(&wanted)).unwrap_or((-1, -1));
     fields.i32(epoch);
     fields.i64(offset);
 }

@@ -150,6 +150,18 @@ fn ends_of_epochs_are_told_in_every_version() {
             rig.response::<OffsetForLeaderEpochResponse>(api::OFFSET_FOR_LEADER_EPOCH, version);
         let end = &response.topics[0].partitions[0];
         assert_eq!((end.partition, end.leader_epoch, end.end_offset), (1, 0, 77));
+        for nobodys in [-1, 1] {
+            let partition = OffsetForLeaderPartition::default().with_partition(1).with_leader_epoch(nobodys);
+            let topics =
+                vec![OffsetForLeaderTopic::default().with_topic(name("t")).with_partitions(vec![partition])];
+            let request = OffsetForLeaderEpochRequest::default().with_topics(topics);
+            let asked = rig.send(api::OFFSET_FOR_LEADER_EPOCH, version, &request);
+            rig.answer(asked[0].0, LogAnswer::EpochEnds(vec![Ok((0, 77))]));
+            let (_, response) =
+                rig.response::<OffsetForLeaderEpochResponse>(api::OFFSET_FOR_LEADER_EPOCH, version);
+            let end = &response.topics[0].partitions[0];
+            assert_eq!((end.error_code, end.leader_epoch, end.end_offset), (0, -1, -1), "epoch {nobodys}");
+        }
     }
 }
 
