@@ -65,19 +65,22 @@ fn make(place: &Path) -> Result<(), String> {
     Err("python3 -m venv does not work here; on Debian: apt-get install python3-venv".into())
 }
 
-/// Installs a package of Debian's; whether that worked.
+/// Installs a package of Debian's; whether that worked. A machine that was just made does not know its packages yet.
 fn debian(package: &str) -> bool {
-    let install = ["install", "--yes", "--quiet", "--no-install-recommends", package];
-    command::status(Command::new("apt-get").args(install)).is_ok_and(|installed| installed)
+    let apt = |arguments: &[&str]| {
+        command::status(Command::new("apt-get").args(arguments)).is_ok_and(|succeeded| succeeded)
+    };
+    let install = || apt(&["install", "--yes", "--quiet", "--no-install-recommends", package]);
+    install() || (apt(&["update", "--quiet"]) && install())
 }
 
 /// Tutorials, semantics, misuse, hostile bytes.
 pub fn suite() -> Outcome {
-    command::tests(python().map_err(alone)?.args(["-m", "pytest", "--color=no"]))
+    command::tests(python().map_err(alone)?.args(["-m", "pytest", "--color=no", "-rs"]))
 }
 
 /// Kafka's clients. kcat is installed where it is missing and can be had; Java's tools are used where there are a JVM
-/// and Maven, else their tests say why not.
+/// and Maven. Where either is not to be had its tests do not run, which is said at the end of everything too.
 pub fn kafka() -> Outcome {
     let found = || Command::new("kcat").arg("-V").output().is_ok_and(|output| output.status.success());
     let is_there = found() || (debian("kcat") && found());

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use crate::metadata;
 
@@ -31,6 +32,22 @@ pub fn cargo() -> Command {
     command
 }
 
+/// What pytest said of tests that did not run.
+static SKIPPED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The tests that did not run so far, in pytest's words: how many, where, and why.
+pub fn skipped() -> Vec<String> {
+    SKIPPED.lock().map(|lines| lines.clone()).unwrap_or_default()
+}
+
+fn note_skipped(line: &str) {
+    if line.starts_with("SKIPPED [")
+        && let Ok(mut lines) = SKIPPED.lock()
+    {
+        lines.push(line.trim_end().to_owned());
+    }
+}
+
 /// Runs a check that counts as one.
 pub fn check(command: &mut Command) -> Result<Tally, String> {
     if status(command)? {
@@ -50,6 +67,7 @@ pub fn tests(command: &mut Command) -> Result<Tally, (Tally, String)> {
             let line = line.map_err(|error| alone(cannot(command, &error)))?;
             let line = String::from_utf8_lossy(&line);
             tally += counted(&line);
+            note_skipped(&line);
             println!("{line}");
         }
     }
@@ -118,6 +136,13 @@ mod tests {
         for other in ["test a_thing ... ok", "running 3 tests", "7 passed the door in time", ""] {
             assert_eq!(counted(other), Tally::default(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_did_not_run_is_remembered() {
+        let lines = "SKIPPED [7] test_kcat.py:11: kcat is not installed\n3 passed, 7 skipped in 0.1s";
+        assert!(tests(Command::new("printf").args(["%s\n", lines])).is_ok());
+        assert!(skipped().contains(&"SKIPPED [7] test_kcat.py:11: kcat is not installed".to_owned()));
     }
 
     #[test]

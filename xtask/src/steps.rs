@@ -71,6 +71,7 @@ pub fn run(steps: &[Step]) -> Result<(), String> {
         }
     }
     println!("\n{:.0} s", begun.elapsed().as_secs_f64());
+    command::skipped().iter().for_each(|line| println!("NOT RUN: {line}"));
     if let Some(reason) = &failure {
         println!("{reason}");
     }
