@@ -11,20 +11,22 @@ import pytest
 
 from broker_process import Broker, binary
 
+LISTEN = ("amqp://127.0.0.1:0", "kafka://127.0.0.1:0", "http://127.0.0.1:0")
+
 pytestmark = pytest.mark.skipif("WAYSTATION_AMQP_URL" in os.environ, reason="reads figures of a broker of our own")
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    with Broker(tmp_path_factory.mktemp("data")) as one:
+    with Broker(tmp_path_factory.mktemp("data"), listen=LISTEN) as one:
         yield one
         assert one.alive(), one.tail()
 
 
-def bench(broker, *arguments):
+def bench(broker, *arguments, protocol="amqp"):
     """Runs it; its report as a dictionary, and what it said meanwhile."""
-    url = f"amqp://guest:guest@{broker.amqp[0]}:{broker.amqp[1]}"
-    command = [binary(), "bench", "amqp", "--url", url, "-o", "json", *arguments]
+    user, (host, port) = ("guest:guest@", broker.amqp) if protocol == "amqp" else ("", broker.kafka)
+    command = [binary(), "bench", protocol, "--url", f"{protocol}://{user}{host}:{port}", "-o", "json", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads(ended.stdout), ended.stderr.splitlines()
@@ -63,3 +65,20 @@ def test_an_open_loop_keeps_its_rate_and_tells_its_progress(broker):
     assert progress and all("published" in line and "confirmed" in line and "delivered" in line for line in progress)
     quiet, nothing = bench(broker, "--rate", "500", "--duration", "1", "--warmup", "0", "--quiet")
     assert flawless(quiet) and nothing == []
+
+
+def test_kafka_written_and_read_is_reported_and_checked(broker):
+    metrics = f"http://{broker.http[0]}:{broker.http[1]}/metrics"
+    shape = ("--mode", "both", "--producers", "2", "--consumers", "2", "--topics", "1", "--partitions", "3", "--size", "200")
+    report, progress = bench(broker, "--duration", "2", "--warmup", "0", "--metrics-url", metrics, *shape, protocol="kafka")
+    assert flawless(report), report
+    assert report["published"] > 1000 and 1.9 < report["seconds"] < 10
+    rate = report["published"] / report["seconds"]
+    assert 0.8 * rate < report["messages_per_second"] < 1.2 * rate
+    assert 0.8 * rate * 200 / 1e6 < report["megabytes_per_second"] < 1.2 * rate * 200 / 1e6
+    assert report["server_cpu_us_per_message"] > 0 and str(broker.process.pid) in report["server_pids"]
+    assert report["syncs"] > 0 and report["entries_per_sync"] > 0 and report["bytes_written_per_byte_published"] >= 1
+    assert ascend(report, "confirm") and ascend(report, "delivery")
+    for word in ("2 producers", "2 consumers", "3 partitions", "200 B", "acks all"):
+        assert word in report["settings"], report["settings"]
+    assert progress and all("written" in line and "confirmed" in line and "read" in line for line in progress)

@@ -1,5 +1,8 @@
 """Administration with confluent-kafka and kafka-python: topics, partitions, configurations, groups, offsets, cluster."""
 
+import json
+import struct
+
 import pytest
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import TopicCollection
@@ -16,6 +19,7 @@ from kafka import TopicPartition as PythonPartition
 from kafka.admin import NewTopic as PythonTopic
 
 import clients
+import raw
 from conftest import numbers, until
 
 
@@ -165,6 +169,40 @@ def test_configurations_are_altered_one_by_one(server, topic):
     assert are(max_message_bytes="5000", cleanup_policy="compact", retention_ms="604800000")
 
 
+def replace_configs(wire, name, *changes, kind=2, trial=False):
+    """AlterConfigs v1, which names everything that is to differ from the defaults: the error."""
+    entries = raw.array(raw.text(key) + raw.text(value) for key, value in changes)
+    resources = raw.array([struct.pack(">b", kind) + raw.text(name) + entries])
+    fields = wire.ask(33, 1, resources + struct.pack(">b", trial))
+    fields.i32()
+    ((error, _, told_kind, told_name),) = fields.array(lambda: (fields.i16(), fields.text(), fields.i8(), fields.text()))
+    assert (told_kind, told_name) == (kind, name)
+    return error
+
+
+def test_configurations_are_replaced_as_a_whole(server, wire, topic):
+    """What an older AlterConfigs does not name goes back to its default; what it cannot do changes nothing."""
+    name = topic(retention_ms=1000, max_message_bytes=5000)
+
+    def are():
+        found = configs(server, name)
+        names = ("retention.ms", "max.message.bytes", "cleanup.policy")
+        return [(found[key].value, found[key].is_default) for key in names]
+
+    before = [("1000", False), ("5000", False), ("delete", True)]
+    assert are() == before
+    compacts = ("cleanup.policy", "compact")
+    assert replace_configs(wire, name, compacts, trial=True) == raw.NONE
+    for bad in (("retention.ms", "soon"), ("no.such.setting", "1")):
+        assert replace_configs(wire, name, compacts, bad) == 40, bad
+    assert replace_configs(wire, name + "-not", compacts) == raw.UNKNOWN_PARTITION
+    assert are() == before
+    assert replace_configs(wire, name, ("max.message.bytes", "6000"), compacts) == raw.NONE
+    until(lambda: are() == [("604800000", True), ("6000", False), ("compact", False)], what="the replacement")
+    assert replace_configs(wire, name) == raw.NONE
+    until(lambda: are() == [("604800000", True), ("1048588", True), ("delete", True)], what="the defaults")
+
+
 def test_an_altered_bound_is_obeyed_at_once(server, topic):
     name, reports = topic(), []
     alter(server, name, ("max.message.bytes", "2000", "SET")).result(10)
@@ -290,10 +328,32 @@ def test_kafka_pythons_administrator(server, python, names, group):
     until(lambda: name not in python.list_topics(), what="its end")
 
 
+def log_size(python, name):
+    """Bytes of a topic, over all that DescribeLogDirs tells of it."""
+    found = python.describe_log_dirs()
+    told = json.loads(json.dumps(found, default=lambda other: other.to_dict()))
+    sizes = []
+
+    def look(one, topic=None):
+        if isinstance(one, list):
+            [look(each, topic) for each in one]
+        if isinstance(one, dict):
+            topic = one.get("topic", one.get("name", topic))
+            if "partition_size" in one and topic == name:
+                sizes.append(one["partition_size"])
+            [look(each, topic) for each in one.values()]
+
+    look(told)
+    assert sizes, f"{name} is not in {told}"
+    return sum(sizes)
+
+
 def test_sizes_and_producers(server, python, topic):
     name = topic()
     clients.send(server, name, [b"x" * 1000] * 10, enable_idempotence=True)
-    assert name in str(python.describe_log_dirs())
+    assert 10_000 <= log_size(python, name) < 12_000
     (state,) = python.describe_producers([PythonPartition(name, 0)]).values()
     (producer,) = state.active_producers
     assert (producer.last_sequence, producer.producer_epoch) == (9, 0)
+    clients.send(server, name, [b"y" * 1000] * 10, enable_idempotence=True)
+    assert 20_000 <= log_size(python, name) < 24_000

@@ -135,6 +135,12 @@ def test_administration(server, names, group):
             committed = await admin.list_consumer_group_offsets(group)
             assert committed[TopicPartition(name, 0)].offset == 1
             await admin.delete_topics([name])
+
+            async def is_gone():
+                return not await is_listed(admin, name)
+
+            await settled(is_gone)
+            assert server.partitions(name) == 0
         finally:
             await admin.close()
 
