@@ -38,11 +38,11 @@ def figure(broker, name):
     return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == f"waystation_{name}_total")
 
 
-def bench(broker, protocol, *arguments):
-    """Starts a load of 100 MB in messages of 1 KiB."""
+def bench(broker, protocol, *arguments, messages=100_000, size=1024):
+    """Starts a load, by default of 100 MB in messages of 1 KiB."""
     host, port = broker.amqp if protocol == "amqp" else broker.kafka
     url = f"amqp://guest:guest@{host}:{port}" if protocol == "amqp" else f"kafka://{host}:{port}"
-    command = [binary(), "bench", protocol, "--url", url, "--messages", "100000", "--size", "1024", "--quiet", *arguments]
+    command = [binary(), "bench", protocol, "--url", url, "--messages", str(messages), "--size", str(size), "--quiet", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -78,3 +78,42 @@ def test_a_mix_of_both_and_of_batches_is_written_twice_at_most(broker):
     loads[0].communicate(timeout=120)  # Two of its queues have no consumer: it says that their messages are missing.
     until(lambda: figure(broker, "log_evacuated_segments") >= 20, 60)
     assert 1 <= written_per_byte(broker) <= TWICE
+
+
+@pytest.mark.parametrize("consumers", [1, 0])
+def test_large_messages_are_written_twice_at_most(broker, consumers):
+    ends_well(bench(broker, "amqp", "--consumers", str(consumers), "--window", "10", messages=80, size=2 * MIB))
+    until(lambda: consumers or figure(broker, "log_evacuated_segments") >= 20, 60)
+    assert 1 <= written_per_byte(broker) <= TWICE
+
+
+@pytest.mark.parametrize("consumers", [5, 0])
+def test_copies_for_several_queues_are_written_once_and_moved_once_at_most(broker, consumers):
+    """What a message costs does not grow with the queues it goes to, even where it waits in all of them."""
+    ends_well(bench(broker, "amqp", "--fanout", "5", "--consumers", str(consumers)))
+    until(lambda: consumers or figure(broker, "log_evacuated_segments") >= 15, 60)
+    assert 1 <= written_per_byte(broker) <= (TWICE if consumers == 0 else ONCE)
+
+
+def test_where_one_in_ten_waits_not_much_more_is_written_than_that(broker):
+    """Both at a rate, so that what waits lies scattered among what does not."""
+    waits = bench(broker, "kafka", "--mode", "produce", "--rate", "3000", "--batch", "4096", messages=15_000)
+    ends_well(bench(broker, "amqp", "--rate", "27000", messages=135_000))
+    ends_well(waits)
+    until(lambda: figure(broker, "log_evacuated_segments") >= 20, 60)
+    assert figure(broker, "log_run_written_bytes") > 5 * MIB, "what waits was moved"
+    assert 1 <= written_per_byte(broker) <= 1.5  # At this rate flushes are small, and each ends on a page.
+
+
+# What stands around a body of an AMQP message: its row, and its part of what stands around rows.
+ROW = 64
+
+
+@pytest.mark.parametrize("consumers", [1, 0])
+def test_tiny_messages_cost_their_rows(broker, consumers):
+    """Of 16 bytes most of what is written is not the body: written once or twice are rows, each of them."""
+    count = 500_000
+    ends_well(bench(broker, "amqp", "--consumers", str(consumers), messages=count, size=16))
+    until(lambda: consumers or figure(broker, "log_evacuated_segments") >= 4, 60)
+    each = figure(broker, "log_written_bytes") / count
+    assert 16 + ROW / 2 < each <= (16 + ROW) * (TWICE if consumers == 0 else ONCE)
