@@ -47,10 +47,10 @@ impl Opened<'_> {
         found.next().map(|record| (record.offset_delta, record.timestamp))
     }
 
-    /// The first record with the highest timestamp: its offset delta and timestamp.
-    pub fn latest(&self) -> Option<(i32, i64)> {
-        let times =
-            self.records().map_while(Result::ok).map(|record| (record.offset_delta, record.timestamp));
+    /// Of the records from an offset delta on the first with the highest timestamp: its offset delta and timestamp.
+    pub fn latest(&self, from: i32) -> Option<(i32, i64)> {
+        let sound = self.records().map_while(Result::ok).filter(|record| record.offset_delta >= from);
+        let times = sound.map(|record| (record.offset_delta, record.timestamp));
         times.reduce(|best, other| if other.1 > best.1 { other } else { best })
     }
 }

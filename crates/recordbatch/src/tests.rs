@@ -242,7 +242,8 @@ fn times_are_found() {
     assert_eq!(opened.first_since(0, 1_700_000_000_001), Some((1, 1_700_000_000_007)));
     assert_eq!(opened.first_since(0, 1_700_000_000_008), None);
     assert_eq!(opened.first_since(1, 0), Some((1, 1_700_000_000_007)));
-    assert_eq!(opened.latest(), Some((1, 1_700_000_000_007)));
+    assert_eq!(opened.latest(0), Some((1, 1_700_000_000_007)));
+    assert_eq!(opened.latest(i32::MAX), None);
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Questions about one log: where an offset is, where an epoch ends, what may be forgotten, how large it is.
 
+use std::cmp::Reverse;
+
+use base::{Bug, planted};
 use model::topic::{FoundOffset, OffsetAt};
 use model::{GroupId, LogRefusal, OperationKind, QueueId, ShardId};
+use queue::ChunkAt;
+use recordbatch::Opened;
 
 use super::AskedLog;
 use super::reading::Chunk;
@@ -68,10 +73,13 @@ impl Broker {
             OffsetAt::Earliest => return Some(Ok(known(state.start()))),
             OffsetAt::Latest => return Some(Ok(known(state.end()))),
             OffsetAt::Timestamp(timestamp) => timestamp,
-            OffsetAt::MaxTimestamp => match state.chunk_of_latest() {
-                Some(newest) => newest.timestamp_max,
-                None => return Some(Ok(nowhere)),
-            },
+            OffsetAt::MaxTimestamp => {
+                let at = *self.host.by_group.get(&group)?;
+                let latest = self.latest_of(at, log)?;
+                return Some(
+                    latest.map(|found| found.map_or(nowhere, |found| FoundOffset { epoch, ..found })),
+                );
+            }
         };
         let at = *self.host.by_group.get(&group)?;
         let mut from = 0;
@@ -96,6 +104,45 @@ impl Broker {
         found.map(|chunk| Chunk::of(state, &chunk))
     }
 
+    /// The first record of all that are there with the highest time; `None` while a batch is being read.
+    ///
+    /// It is in the first batch of the highest time, unless that one's was removed, lies below the start, or came in
+    /// parts, when nobody had seen its time: then batches of earlier times are looked at, too.
+    fn latest_of(&mut self, at: usize, log: QueueId) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
+        let (mut latest, mut seen): (Option<FoundOffset>, _) = (None, None);
+        while let Some((chunk, timestamp_max)) = self.next_latest(at, log, seen) {
+            let known = latest.and_then(|found| found.timestamp_ms);
+            if known.is_some_and(|known| known >= timestamp_max) {
+                break;
+            }
+            let found = match self.find_in(at, log, &chunk, |opened, from| opened.latest(from))? {
+                Ok(found) => found,
+                Err(refusal) => return Some(Err(refusal)),
+            };
+            latest = found.filter(|found| found.timestamp_ms > known).or(latest);
+            seen = Some((timestamp_max, Reverse(chunk.first)));
+        }
+        Some(Ok(latest))
+    }
+
+    /// The batch of the highest time, or of the next lower one, with that time.
+    fn next_latest(
+        &self,
+        at: usize,
+        log: QueueId,
+        seen: Option<(i64, Reverse<u64>)>,
+    ) -> Option<(Chunk, i64)> {
+        let state = self.host.groups[at].machine.log(log)?;
+        let key = |chunk: &ChunkAt<'_>| (chunk.timestamp_max, Reverse(chunk.first));
+        let next = match seen {
+            // The planted bug takes the last batch for the latest.
+            None if planted(Bug::LastIsLatest) => state.chunk(state.end().max(1) - 1),
+            None => state.chunk_of_latest(),
+            Some(seen) => state.chunks_from(state.start()).filter(|chunk| key(chunk) < seen).max_by_key(key),
+        };
+        next.map(|chunk| (Chunk::of(state, &chunk), chunk.timestamp_max))
+    }
+
     /// The first record of a batch that is there and of this time or later; `None` while the batch is being read.
     fn first_in(
         &mut self,
@@ -103,6 +150,22 @@ impl Broker {
         log: QueueId,
         chunk: &Chunk,
         timestamp: i64,
+    ) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
+        self.find_in(at, log, chunk, |opened, from| {
+            let first = opened.first_since(from, timestamp);
+            // The planted bug takes the one behind it.
+            let next = first.filter(|_| planted(Bug::LookUpTakesNext));
+            next.and_then(|(delta, _)| opened.first_since(delta + 1, timestamp)).or(first)
+        })
+    }
+
+    /// The record that is looked for in a batch, from an offset delta on; `None` while the batch is being read.
+    fn find_in(
+        &mut self,
+        at: usize,
+        log: QueueId,
+        chunk: &Chunk,
+        find: impl Fn(&Opened<'_>, i32) -> Option<(i32, i64)>,
     ) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
         let start = self.host.groups[at].machine.log(log)?.start();
         let below = start.saturating_sub(chunk.first);
@@ -114,8 +177,8 @@ impl Broker {
             Ok(opened) => opened,
             Err(error) => return Some(Err(error.into())),
         };
-        let below = i32::try_from(below).unwrap_or(i32::MAX);
-        let found = opened.first_since(below, timestamp).map(|(delta, timestamp)| FoundOffset {
+        let found = find(&opened, i32::try_from(below).unwrap_or(i32::MAX));
+        let found = found.map(|(delta, timestamp)| FoundOffset {
             offset: Some(chunk.first + delta as u64),
             timestamp_ms: Some(timestamp),
             epoch: 0,
