@@ -117,6 +117,8 @@ pub struct Seen {
     pub requeued: u64,
     pub counted: u64,
     pub excused: u64,
+    /// Connections that were told that publishers are held back.
+    pub blocked: u64,
 }
 
 /// All messages of a run.

@@ -15,6 +15,7 @@ pub mod node;
 pub mod plan;
 #[cfg(planted)]
 pub mod planted;
+pub mod room;
 pub mod tally;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -15,8 +15,12 @@ use crate::tally::Tally;
 const PATIENCE: u64 = 60_000;
 /// Bytes of a ring beyond which a run does not evacuate much.
 const RARELY_EVACUATED: u64 = 1 << 20;
+/// Bytes of a ring that nothing but a nearly full disk has evacuated.
+const NEVER_EVACUATED: u64 = 1 << 30;
 /// Most microseconds that pass at once while a consumer group settles.
 const SETTLING_LEAP_US: u64 = 300_000;
+/// Within so many microseconds all shards know of the alarm, or of its end.
+const NOTICED_US: u64 = 1_000_000;
 /// So long a group that has settled stays as it is.
 const SETTLED_US: u64 = 1_000_000;
 
@@ -66,6 +70,9 @@ impl Life {
         let mut ledger = Ledger::default();
         ledger.is_loud = is_loud;
         ledger.is_lonely(plan.queues - 1);
+        if plan.faults.scarce {
+            node.disk.leave_free(2 * plan.free_bytes_min());
+        }
         let kafka = plan.kafka.as_ref().map(|plan| Side::new(plan, is_loud));
         let (clients, tally) = (Vec::new(), Tally::default());
         Life {
@@ -98,6 +105,10 @@ impl Life {
         }
         self.node.disk.errors.heal();
         self.node.disk.restore();
+        if self.prng.chance(1, 2) {
+            // What takes out and reads goes on, and what makes room.
+            self.fill_up();
+        }
         self.start()?;
         self.empty_all()?;
         self.audit_kafka()?;
@@ -118,7 +129,10 @@ impl Life {
         Err(Broken)
     }
 
-    fn check(&self) -> Result<(), Broken> {
+    fn check(&mut self) -> Result<(), Broken> {
+        if std::mem::take(&mut self.node.disk.has_run_out) {
+            return self.fail("L12", "the node ran out of room although it holds publishers back".to_owned());
+        }
         if self.ledger.broken.is_some() { Err(Broken) } else { Ok(()) }
     }
 
@@ -214,16 +228,25 @@ impl Life {
         if sound && self.prng.chance(1, 2) {
             self.group_settles()?;
         }
+        if sound && self.plan.faults.scarce && self.prng.chance(1, 2) {
+            self.goes_on_while_full()?;
+        }
         if sound && self.prng.chance(1, 3) { self.everything_is_answered() } else { Ok(()) }
     }
 
-    /// Whether the boot ends right now, as a segment was just adopted: what was named a moment ago must be there.
+    /// Whether the boot ends right now: while old messages are on their way into runs, or as a segment was just adopted
+    /// and what was named a moment ago must be there.
     fn is_cut_short(&mut self) -> bool {
         if self.plan.ring_bytes_max > RARELY_EVACUATED {
             return false;
         }
         let adopted = self.node.counter("log_adopted_segments");
-        std::mem::replace(&mut self.adopted, adopted) < adopted && self.prng.chance(1, 2)
+        let is_new = std::mem::replace(&mut self.adopted, adopted) < adopted;
+        let (is_cut_behind, is_cut_within) =
+            (is_new && self.prng.chance(1, 2), self.node.disk.moves() && self.prng.chance(1, 30));
+        self.tally.cut_behind_adoptions += u64::from(is_cut_behind);
+        self.tally.cut_within_moves += u64::from(is_cut_within);
+        is_cut_behind || is_cut_within
     }
 
     fn hire(&mut self) {
@@ -342,6 +365,13 @@ impl Life {
         if rarely(prng, faults.full) {
             self.node.disk.errors.is_full = true;
         }
+        if rarely(prng, faults.scarce) {
+            match prng.chance(1, 2) {
+                true => self.fill_up(),
+                false => self.make_room(),
+            }
+        }
+        let prng = &mut self.prng;
         if rarely(prng, faults.wall_jumps) {
             self.tally.wall_jumps += 1;
             let jump = prng.below(7_200_000);
@@ -407,8 +437,79 @@ impl Life {
         self.fail(invariant, what).map(|()| false)
     }
 
+    /// Others leave so little that publishers must be held back, where that is counted.
+    fn fill_up(&mut self) {
+        if self.plan.faults.scarce {
+            self.tally.full += 1;
+            let least = self.plan.free_bytes_min();
+            self.node.disk.leave_free(least - 1 - self.prng.below(least / 8));
+        }
+    }
+
+    /// Others leave enough again.
+    fn make_room(&mut self) {
+        if self.plan.faults.scarce {
+            let least = self.plan.free_bytes_min();
+            self.node.disk.leave_free(least + least / 4 + self.prng.below(2 * least));
+        }
+    }
+
+    /// The disk becomes nearly full: whoever does not publish is answered all the same, and once there is room again
+    /// publishers go on.
+    fn goes_on_while_full(&mut self) -> Result<(), Broken> {
+        self.fill_up();
+        if !self.until_alarmed(true)? {
+            return Ok(());
+        }
+        for _ in 0..self.prng.below(60) {
+            self.step();
+            if self.has_halted()? {
+                return Ok(());
+            }
+            self.let_act(true);
+            self.check()?;
+        }
+        for turn in 0..=PATIENCE {
+            let mut takers = self.clients.iter().filter(|client| !client.role.publishes());
+            let is_answered = self.kafka.as_ref().is_none_or(Side::reads_are_answered);
+            if is_answered && takers.all(Client::is_quiet) {
+                break;
+            }
+            if turn == PATIENCE {
+                return self.fail("L10", "who does not publish waits while the disk is full".to_owned());
+            }
+            self.step();
+            if self.has_halted()? {
+                return Ok(());
+            }
+            self.let_act(false);
+            self.check()?;
+        }
+        self.tally.lived_through_full += 1;
+        self.make_room();
+        if self.until_alarmed(false)? { self.everything_is_answered() } else { Ok(()) }
+    }
+
+    /// Waits until all shards hold publishers back, or none does; false where the node has halted.
+    fn until_alarmed(&mut self, alarmed: bool) -> Result<bool, Broken> {
+        let began_us = self.node.now.mono_us;
+        while self.node.now.mono_us < began_us + NOTICED_US {
+            if if alarmed { self.node.holds_back().is_some() } else { !self.node.is_alarmed() } {
+                return Ok(true);
+            }
+            self.step();
+            if self.has_halted()? {
+                return Ok(false);
+            }
+            self.let_act(true);
+            self.check()?;
+        }
+        self.fail("L10", format!("it is not noticed that the alarm is to be {alarmed}")).map(|()| false)
+    }
+
     /// Nobody wants anything new: everything asked for is answered within a bound.
     fn everything_is_answered(&mut self) -> Result<(), Broken> {
+        self.make_room();
         for _ in 0..PATIENCE {
             if self.is_quiet() || self.is_cut_short() {
                 return Ok(());
@@ -430,6 +531,7 @@ impl Life {
         let sound = self.node.halted.is_none() && !self.node.disk.errors.are_coming();
         if sound && self.node.disk.atlas.is_empty() && self.prng.chance(1, 4) {
             self.tally.orderly_ends += 1;
+            self.make_room();
             self.kafka.iter_mut().for_each(|kafka| kafka.hang_up_all(&mut self.node));
             for _ in 0..PATIENCE {
                 self.clients.iter_mut().for_each(|client| client.close(&mut self.ledger));
@@ -462,6 +564,9 @@ impl Life {
         self.tally.checkpoints += self.node.counter("checkpoints");
         let evacuated = self.node.counter("log_evacuated_bytes");
         self.tally.evacuated_bytes += evacuated;
+        if self.plan.ring_bytes_max == NEVER_EVACUATED {
+            self.tally.evacuated_for_room += evacuated;
+        }
         self.tally.evacuating_boots += u64::from(evacuated > 0);
         self.tally.adopted_segments += self.node.counter("log_adopted_segments");
         self.tally.punched_bytes += self.node.counter("log_punched_bytes");
@@ -587,7 +692,7 @@ impl Life {
     }
 
     fn sum_up(self) -> Outcome {
-        let (disk, seen) = (self.node.disk.tally, self.ledger.seen);
+        let (disk, seen, alarms) = (self.node.disk.tally, self.ledger.seen, self.node.alarms());
         let kafka = self.kafka.as_ref().map(Side::seen).unwrap_or_default();
         let tally = Tally {
             published: seen.published,
@@ -599,6 +704,11 @@ impl Life {
             given_back: seen.requeued,
             counted_failures: seen.counted,
             excused: seen.excused,
+            alarmed: alarms.0,
+            unblocked: alarms.1,
+            told_of_blocked: seen.blocked,
+            kafka_held_back: kafka.held_back,
+            deleted_segments: disk.deleted_segments,
             disk_writes: disk.writes,
             disk_reads: disk.reads,
             prepared_segments: disk.prepared,
@@ -628,6 +738,7 @@ impl Life {
             streams_confirmed: kafka.confirmed,
             streams_read: kafka.streamed,
             kafka_looked_up: kafka.looked_up,
+            kafka_latest: kafka.latest,
             kafka_deleted: kafka.deleted,
             kafka_outlived: kafka.outlived,
             kafka_compacted: kafka.compacted,

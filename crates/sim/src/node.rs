@@ -12,6 +12,7 @@ use shard::{AuthJob, Config, Door, Mail, Output, Shard, User};
 
 use crate::disk::{Pace, VirtualDisk};
 use crate::plan::Plan;
+use crate::room::Room;
 
 /// A socket: bytes on their way in both directions.
 #[derive(Debug, Default)]
@@ -60,6 +61,10 @@ pub struct Node {
     password_hash: String,
     /// Shards to which something happened outside of their turn, or that sent something: the next turn follows.
     stirred: BTreeSet<u16>,
+    /// Who counts the free bytes, where there may be few.
+    room: Option<Room>,
+    /// How often publishers were held back, and let go on, by earlier starts.
+    alarms: (u64, u64),
 }
 
 /// Most microseconds that pass at once: clients do something in between, too.
@@ -92,6 +97,8 @@ impl Node {
             pool,
             password_hash: password_hash.to_owned(),
             stirred: BTreeSet::new(),
+            room: None,
+            alarms: (0, 0),
         }
     }
 
@@ -101,6 +108,7 @@ impl Node {
         self.boot += 1;
         self.stirred.extend(0..self.plan.shards);
         self.halted = None;
+        self.room = self.plan.faults.scarce.then(|| Room::new(&self.plan, self.now.mono_us));
         for shard in 0..self.plan.shards {
             let config = self.config(shard, prng.draw());
             match Shard::open(config, self.pool.clone(), &self.disk, self.now) {
@@ -147,9 +155,27 @@ impl Node {
         counters.filter(|(counter, _)| *counter == name).map(|(_, value)| value).sum()
     }
 
+    /// How often publishers were held back because the disk was nearly full, and let go on.
+    pub fn alarms(&self) -> (u64, u64) {
+        let now = self.room.as_ref().map_or((0, 0), |room| room.seen);
+        (self.alarms.0 + now.0, self.alarms.1 + now.1)
+    }
+
+    /// Whether any shard holds publishers back, or will.
+    pub fn is_alarmed(&self) -> bool {
+        self.room.as_ref().is_some_and(Room::is_alarmed)
+    }
+
+    /// Whether every shard holds publishers back: as long as it is the same number, none has let them go on.
+    pub fn holds_back(&self) -> Option<u64> {
+        self.room.as_ref().and_then(Room::holds_back)
+    }
+
     /// The power goes: only what the disk kept is left.
     pub fn crash(&mut self, prng: &mut Prng) {
         self.disk.crash(prng);
+        self.alarms = self.alarms();
+        self.room = None;
         self.shards.clear();
         self.mail.clear();
         self.jobs.clear();
@@ -202,7 +228,8 @@ impl Node {
     fn next_due_us(&self) -> Option<u64> {
         let deadlines = self.shards.iter().filter_map(Shard::deadline).min();
         let mail = self.mail.values().filter_map(|letters| letters.front()).map(|letter| letter.due_us).min();
-        [deadlines, mail, self.disk.next_due_us()].into_iter().flatten().min()
+        let room = self.room.as_ref().map(Room::next_due_us);
+        [deadlines, mail, self.disk.next_due_us(), room].into_iter().flatten().min()
     }
 
     /// How far ahead the next thing may be that everybody waits for.
@@ -247,6 +274,9 @@ impl Node {
 
     /// One turn of every shard that has something to do, in a drawn order.
     fn turn(&mut self, prng: &mut Prng) {
+        if let (Some(room), Some(free)) = (&mut self.room, self.disk.free()) {
+            room.look(free, self.now.mono_us, prng);
+        }
         let shards = self.shards.len() as u64;
         let first = if shards == 0 { 0 } else { prng.below(shards) };
         for shard in (0..shards).map(|shard| ((first + shard) % shards) as u16) {
@@ -263,6 +293,11 @@ impl Node {
             busy = true;
         }
         busy |= self.open_letters(shard);
+        while let Some(told) = self.room.as_mut().and_then(|room| room.letter(shard, self.now.mono_us)) {
+            self.shards[at].set_alarm(told);
+            self.mix(0xa1a2 ^ u64::from(told.is_some()));
+            busy = true;
+        }
         while let Some(job) = self.jobs.iter().position(|(of, _)| *of == shard) {
             let Some((_, job)) = self.jobs.remove(job) else { break };
             let matches = auth::verify(&job.password, &job.password_hash);

@@ -7,6 +7,9 @@ use model::Limits;
 
 use crate::kafka;
 
+/// Bytes that publishers may have on the way to a disk.
+const ON_THE_WAY: u64 = 64 << 20;
+
 /// Faults of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -20,6 +23,8 @@ pub struct Faults {
     pub put_errors: bool,
     /// The disk is full for a while.
     pub full: bool,
+    /// Others fill the disk at times so far that the node must notice.
+    pub scarce: bool,
     /// The machine's clock jumps.
     pub wall_jumps: bool,
 }
@@ -92,7 +97,7 @@ impl Plan {
     pub fn draw(prng: &mut Prng) -> Plan {
         let shards = *prng.pick(&[1, 1, 1, 2, 2, 7]);
         let groups = *prng.pick(&[1, 1, 2, 5]);
-        Plan {
+        let plan = Plan {
             shards,
             groups,
             queues: 2 + prng.below(3) as usize,
@@ -113,7 +118,27 @@ impl Plan {
             faults: faults(prng),
             rests: prng.chance(1, 2),
             kafka: kafka::Plan::draw(prng),
+        };
+        if prng.chance(1, 12) { plan.of_large_batches(prng) } else { plan }
+    }
+
+    /// As a plan in which segments are full of batches so large that they become runs as they are.
+    fn of_large_batches(self, prng: &mut Prng) -> Plan {
+        let habits = Habits { publish: 2, large: 0, huge: 0, ..self.habits };
+        Plan {
+            turns: 150 + prng.below(150),
+            segment_bytes: 64 << 10,
+            ring_bytes_max: 0,
+            habits,
+            kafka: Some(kafka::Plan::of_large_batches(prng)),
+            ..self
         }
+    }
+
+    /// Free bytes below which publishers are held back: what moving old messages takes at once, and what publishers
+    /// may have on the way.
+    pub fn free_bytes_min(&self) -> u64 {
+        u64::from(self.shards) * commitlog::evacuation_bytes_max(self.segment_bytes) + ON_THE_WAY
     }
 
     /// A plan in which nothing goes wrong and no timer plays a part.
@@ -164,6 +189,7 @@ fn faults(prng: &mut Prng) -> Faults {
         write_errors: prng.chance(1, 6),
         put_errors: prng.chance(1, 12),
         full: prng.chance(1, 12),
+        scarce: prng.chance(1, 5),
         wall_jumps: prng.chance(1, 4),
     }
 }

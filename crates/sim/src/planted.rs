@@ -6,7 +6,7 @@ use base::planted::plant;
 /// The bugs that a whole node with one voter can show. The others need a second replica: a voter that is alone never
 /// cuts a suffix (`CutIsNotRemembered`, `ResurrectCutSuffix`) and never meets a term it could have forgotten its vote
 /// of (`ForgetVoteOnRecycle`); the commit log's own tests find those. A group that leads for ever is sent no operation
-/// twice (`CommitGoesBack`); the tests of `queue` find that.
+/// twice (`CommitGoesBack`); the tests of `queue` find that, and `CommitByTime` breaks the same promise in sight.
 pub const WITHIN_SIGHT: &[Bug] = &[
     Bug::AcceptSequenceGap,
     Bug::AckBeforeSync,
@@ -15,12 +15,14 @@ pub const WITHIN_SIGHT: &[Bug] = &[
     Bug::ApplyBeforeCommit,
     Bug::BeginTransaction,
     Bug::CommitByStaleGeneration,
+    Bug::CommitByTime,
     Bug::CompactNewest,
     Bug::ConfirmAfterFailedSync,
     Bug::DamageTakenForTornTail,
     Bug::DeletedComesBack,
     Bug::DeliverAboveHandedOutBound,
     Bug::DropMarkBeforeValue,
+    Bug::EndIsOutOfRange,
     Bug::FetchLeapsWithin,
     Bug::FetchSessionForgetsPlace,
     Bug::FetchSessionTellsOnce,
@@ -29,12 +31,17 @@ pub const WITHIN_SIGHT: &[Bug] = &[
     Bug::ForgetOffsetOnCheckpoint,
     Bug::ForgetProducerOnCheckpoint,
     Bug::ForgetRemovedOnCheckpoint,
+    Bug::FullForEver,
     Bug::GatherForEver,
     Bug::GenerationStays,
     Bug::KeepClientTime,
+    Bug::LastIsLatest,
+    Bug::LoadingIsNoOffset,
+    Bug::LookUpTakesNext,
     Bug::LoseDeliveryCountOnCheckpoint,
     Bug::LoseSettlementOnCheckpoint,
     Bug::OpenCompressed,
+    Bug::ReadWhileFull,
     Bug::RecycleOnUnsyncedSettle,
     Bug::RequeueToTail,
     Bug::ResurrectTrimmed,
@@ -49,7 +56,9 @@ pub const WITHIN_SIGHT: &[Bug] = &[
     Bug::StreamBeginsBehind,
     Bug::StreamSkipsRest,
     Bug::TakeTransactional,
+    Bug::TakeWhileFull,
     Bug::TopicIdStays,
+    Bug::TrimOneMore,
     Bug::TrimUnsettled,
 ];
 

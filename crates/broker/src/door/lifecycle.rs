@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use auth::Decision;
+use base::{Bug, planted};
 use model::{ConnId, Entity, Event, Lane, Peer, Refusal};
 use topology::Command;
 
@@ -166,7 +167,8 @@ impl Broker {
     /// by offset asks other things on the same connection.
     pub fn wants_input(&self, conn: ConnId) -> bool {
         self.door.connections.get(&conn).is_none_or(|connection| {
-            let held_back = connection.publishes && self.alarm.is_some();
+            // The planted bug takes everything.
+            let held_back = connection.publishes && self.alarm.is_some() && !planted(Bug::ReadWhileFull);
             !held_back && connection.unconfirmed_bytes < self.settings.limits.unconfirmed_bytes_max
         })
     }
@@ -176,7 +178,8 @@ impl Broker {
     /// Repeated while the reason lasts, each time more room is made: see [`commitlog::CommitLog::set_scarce`].
     pub fn set_alarm(&mut self, reason: Option<&'static str>) {
         self.log.set_scarce(reason.is_some());
-        if self.alarm == reason {
+        // The planted bug never lets them go on.
+        if self.alarm == reason || self.alarm.is_some() && planted(Bug::FullForEver) {
             return;
         }
         self.alarm = reason;

@@ -36,6 +36,13 @@ pub enum Role {
     Drainer,
 }
 
+impl Role {
+    /// Whether it may publish.
+    pub fn publishes(self) -> bool {
+        matches!(self, Role::Worker { publishes: true, .. })
+    }
+}
+
 /// Exchanges and where they lead.
 #[derive(Clone, Debug)]
 pub struct Routes {

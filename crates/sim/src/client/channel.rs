@@ -97,6 +97,8 @@ pub struct Channel {
     /// Publishes so far, if confirms were asked for.
     pub published: Option<u64>,
     unconfirmed: BTreeMap<u64, MessageId>,
+    /// Publishes above this number were sent when it was known that none is taken.
+    held_back: Option<u64>,
     must_return: BTreeMap<MessageId, u64>,
     /// What is held, by delivery tag.
     pub held: BTreeMap<u64, Held>,
@@ -171,6 +173,11 @@ impl Channel {
                 self.must_return.insert(message, *count);
             }
         }
+    }
+
+    /// The node takes no publishes from now on, or does again.
+    pub fn hold_back(&mut self, holds_back: bool) {
+        self.held_back = holds_back.then_some(self.published.unwrap_or(0));
     }
 
     /// A delivery was settled or given back by the client.
@@ -271,6 +278,9 @@ impl Channel {
         }
         if !self.unconfirmed.contains_key(&tag) {
             return Err(("Q14", format!("publish {tag} was confirmed twice or never sent")));
+        }
+        if self.held_back.is_some_and(|last| last < tag) {
+            return Err(("L12", format!("publish {tag} was confirmed while publishers are held back")));
         }
         let first = if multiple { 0 } else { tag };
         let confirmed: Vec<(u64, MessageId)> =

@@ -8,7 +8,7 @@ mod channel;
 use std::collections::BTreeMap;
 
 use base::Prng;
-use model::{Arguments, ConnId};
+use model::{Arguments, ConnId, Value};
 use proto_amqp::wire::{ContentHeader, Frame, Method, PROTOCOL_HEADER, frame, next_frame};
 
 pub use acts::{DRAINING, Role, Routes, Stagehand};
@@ -39,6 +39,11 @@ pub struct Link {
     /// Channels by number.
     pub channels: BTreeMap<u16, Channel>,
     consumers: u64,
+    /// Whether it asked to be told when publishers are held back.
+    asks_for_blocked: bool,
+    is_blocked: bool,
+    /// Whether the node has confirmed a publish here, and so knows that there are publishes.
+    has_published: bool,
     is_loud: bool,
 }
 
@@ -46,9 +51,10 @@ pub struct Link {
 pub type Fault = (&'static str, String);
 
 impl Link {
-    fn new(conn: ConnId, is_loud: bool) -> Link {
+    fn new(conn: ConnId, asks_for_blocked: bool, is_loud: bool) -> Link {
         Link {
             conn,
+            asks_for_blocked,
             is_loud,
             stage: Stage::Greeted,
             input: Vec::new(),
@@ -56,6 +62,8 @@ impl Link {
             frame_max: 8192,
             channels: BTreeMap::new(),
             consumers: 0,
+            is_blocked: false,
+            has_published: false,
         }
     }
 
@@ -124,6 +132,7 @@ impl Link {
         if let Method::ChannelClose { reply_text, .. } = &method {
             return Err(("L10", format!("the node closed channel {number}: {reply_text}")));
         }
+        self.has_published |= matches!(method, Method::BasicAck { .. });
         match self.channels.get_mut(&number) {
             Some(channel) => channel.method(method, ledger),
             None => Err(("L2", format!("{method:?} on channel {number}, which is closed"))),
@@ -135,7 +144,10 @@ impl Link {
             (Stage::Greeted, Method::ConnectionStart { .. }) => {
                 self.stage = Stage::Tuning;
                 let response = format!("\0{}\0{}", USER.0, USER.1);
-                let client_properties = Arguments::default();
+                let knows =
+                    Value::Table(Arguments(vec![("connection.blocked".to_owned(), Value::Bool(true))]));
+                let knows = self.asks_for_blocked.then(|| ("capabilities".to_owned(), knows));
+                let client_properties = Arguments(knows.into_iter().collect());
                 let response = response.as_bytes();
                 let login = Method::ConnectionStartOk {
                     client_properties,
@@ -158,9 +170,26 @@ impl Link {
                 self.stage = Stage::Closed;
                 self.channels.values_mut().for_each(|channel| channel.closed(ledger));
             }
-            (_, Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {}) => {}
+            (
+                Stage::Open | Stage::Closing,
+                Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {},
+            ) => {
+                self.blocked(matches!(method, Method::ConnectionBlocked { .. }), ledger)?;
+            }
             (stage, method) => return Err(("L10", format!("the node said {method:?} while {stage:?}"))),
         }
+        Ok(())
+    }
+
+    /// Publishers are held back from now on, or not any more: each is said in its turn, to those who asked for it.
+    fn blocked(&mut self, is_blocked: bool, ledger: &mut Ledger) -> Result<(), Fault> {
+        if !self.asks_for_blocked || is_blocked == self.is_blocked {
+            return Err(("L12", format!("blocked is said to be {is_blocked}, it was {}", self.is_blocked)));
+        }
+        self.is_blocked = is_blocked;
+        ledger.seen.blocked += u64::from(is_blocked);
+        let holds_back = is_blocked && self.has_published;
+        self.channels.values_mut().for_each(|channel| channel.hold_back(holds_back));
         Ok(())
     }
 
@@ -224,7 +253,7 @@ impl Client {
 
     /// Connects.
     pub fn connect(&mut self, node: &mut Node, prng: &mut Prng) {
-        self.link = Some(Link::new(node.connect(prng), node.is_loud));
+        self.link = Some(Link::new(node.connect(prng), prng.chance(1, 2), node.is_loud));
     }
 
     /// Hangs up without a word.

@@ -19,7 +19,7 @@ pub struct Errors {
 
 impl Errors {
     /// Why the operation fails, if it does.
-    pub(super) fn strikes(&mut self, shard: u16, op: &DiskOp) -> Option<String> {
+    pub(super) fn strikes(&mut self, shard: u16, op: &DiskOp, lacks_room: bool) -> Option<String> {
         let aimed = match op {
             DiskOp::Write { .. } => &mut self.write_of,
             DiskOp::Put { .. } => &mut self.put_of,
@@ -30,15 +30,13 @@ impl Errors {
         if hit && matches!(op, DiskOp::Write { .. }) {
             self.poisoned.push(shard);
         }
-        let why = match (hit, grows && self.is_full) {
+        let why = match (hit, grows && (self.is_full || lacks_room)) {
             (true, _) => "input/output error",
             (_, true) => "no space left on device",
             _ => return None,
         };
         // The ring goes on without a segment prepared in advance and without runs; everything else ends the shard.
-        let name = super::file_of(op);
-        let is_run = name.contains("/run-") || name.contains("/manifest-");
-        if !matches!(op, DiskOp::Prepare { .. }) && !is_run {
+        if !matches!(op, DiskOp::Prepare { .. }) && !super::is_of_runs(super::file_of(op)) {
             self.told.push(shard);
         }
         Some(why.to_owned())

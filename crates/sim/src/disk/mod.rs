@@ -8,6 +8,7 @@
 mod atlas;
 mod crash;
 mod errors;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -76,6 +77,7 @@ pub struct Tally {
     pub cut_puts: u64,
     pub reordered: u64,
     pub recycled: u64,
+    pub deleted_segments: u64,
     pub prepared: u64,
     pub flips: u64,
     pub misdirected: u64,
@@ -89,6 +91,10 @@ pub struct VirtualDisk {
     history: Vec<VecDeque<Written>>,
     /// The last completed write of each shard's log.
     last_of_log: Vec<Option<Written>>,
+    /// Bytes that fit, others' included; `None`: any number.
+    capacity: Option<u64>,
+    /// Whether something failed because nothing was free.
+    pub has_run_out: bool,
     /// Where it was damaged.
     pub atlas: Atlas,
     /// Which operations are going to fail.
@@ -108,6 +114,8 @@ impl VirtualDisk {
             under_way: Vec::new(),
             history: vec![VecDeque::new(); usize::from(shards)],
             last_of_log: vec![None; usize::from(shards)],
+            capacity: None,
+            has_run_out: false,
             atlas: Atlas::default(),
             errors: Errors::default(),
             pace,
@@ -139,6 +147,11 @@ impl VirtualDisk {
         self.under_way.iter().map(|op| op.due_us).min()
     }
 
+    /// Whether something is on its way into runs, or being named there.
+    pub fn moves(&self) -> bool {
+        self.under_way.iter().any(|op| is_of_runs(file_of(&op.op)))
+    }
+
     /// Carries out what is due for a shard and returns the completions, with whether each failed by design.
     pub fn complete(&mut self, shard: u16, now_us: u64, prng: &mut Prng) -> Vec<DiskDone> {
         let mut done = Vec::new();
@@ -158,7 +171,8 @@ impl VirtualDisk {
         if self.errors.refuses(shard, &op) {
             return DiskDone { id, result: Err("an earlier write failed".into()) };
         }
-        if let Some(why) = self.errors.strikes(shard, &op) {
+        let lacks_room = self.lacks_room(&op);
+        if let Some(why) = self.errors.strikes(shard, &op, lacks_room) {
             self.tally.errors += 1;
             // What a failed operation left behind is unknown.
             self.leave_behind(&op, prng);
@@ -176,6 +190,9 @@ impl VirtualDisk {
             }
             other => {
                 self.tally.prepared += u64::from(matches!(other, DiskOp::Prepare { .. }));
+                let is_segment = file_of(other).contains("/segment-");
+                self.tally.deleted_segments +=
+                    u64::from(is_segment && matches!(other, DiskOp::Delete { .. }));
                 self.apply(other);
                 empty
             }
@@ -303,6 +320,11 @@ fn file_of(op: &DiskOp) -> &FileName {
         | DiskOp::Delete { file, .. }
         | DiskOp::Punch { file, .. } => file,
     }
+}
+
+/// Whether it is a run or names them.
+fn is_of_runs(file: &str) -> bool {
+    file.contains("/run-") || file.contains("/manifest-")
 }
 
 fn digest_of(op: &DiskOp) -> u32 {

@@ -9,12 +9,13 @@
 //! Answers of different connections are read in any order. Everything sent notes a *glance* at what was known then,
 //! and an answer is held only to that.
 
+mod kept;
 mod reads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::batch::GotBatch;
-use super::plan::{BEHIND_MS, Keeping, Topic};
+use super::plan::{Keeping, Topic};
 use crate::client::Fault;
 use crate::ledger::body_of;
 
@@ -77,6 +78,14 @@ pub(super) struct Glance {
     pub end: u64,
 }
 
+/// A batch as it was sent; its records have successive numbers.
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    crc: [u8; 4],
+    records: usize,
+    bytes: u64,
+}
+
 /// What an answer says of a partition.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
@@ -102,6 +111,7 @@ pub struct Seen {
     pub confirmed: u64,
     pub streamed: u64,
     pub looked_up: u64,
+    pub latest: u64,
     pub deleted: u64,
     pub outlived: u64,
     pub compacted: u64,
@@ -117,6 +127,7 @@ pub struct Seen {
     pub grown: u64,
     pub transactions_refused: u64,
     pub put_off: u64,
+    pub held_back: u64,
     pub commits: u64,
     pub commits_refused: u64,
     pub offsets_fetched: u64,
@@ -142,8 +153,8 @@ pub(super) struct Journal {
     /// By how much it went back, in all.
     wall_back_ms: i64,
     wall_ms: i64,
-    /// The checksums of batches by their first record, and how many records each has.
-    sealed: BTreeMap<RecordId, ([u8; 4], usize)>,
+    /// Batches by their first record.
+    sealed: BTreeMap<RecordId, Sealed>,
     pub seen: Seen,
     /// Everything is at rest and is read for the last time.
     pub is_audited: bool,
@@ -307,6 +318,7 @@ impl Journal {
         }
         for (offset, id) in (base..).zip(ids) {
             self.learn(spot, offset, *id)?;
+            self.is_not_too_young(spot, offset, *id)?;
             self.seen.acked += 1;
         }
         let of = &mut self.spots[spot];
@@ -328,7 +340,8 @@ impl Journal {
     pub fn sealed(&mut self, ids: &[RecordId], batch: &[u8]) {
         let crc = batch.get(17..21).and_then(|crc| crc.try_into().ok());
         if let (Some(first), Some(crc)) = (ids.first(), crc) {
-            self.sealed.insert(*first, (crc, ids.len()));
+            let (records, bytes) = (ids.len(), batch.len() as u64);
+            self.sealed.insert(*first, Sealed { crc, records, bytes });
         }
     }
 
@@ -428,7 +441,7 @@ impl Journal {
         }
         self.seen.outlived += 1;
         match self.keeping(spot) {
-            Keeping::Size(_) => Ok(()),
+            Keeping::Size(_) => self.keeps_enough(spot, start, false),
             Keeping::Age(ms) => {
                 let mut gone = of.at.range(of.start.max(of.deleted)..start);
                 let young = gone.find(|(_, id)| self.age_ms(**id) <= ms);
@@ -441,11 +454,6 @@ impl Journal {
                 self.fault(spot, "K2", format!("it begins at {start}, which nobody asked for"))
             }
         }
-    }
-
-    /// How old a record may be by now, beyond what all are.
-    fn age_ms(&self, id: RecordId) -> i64 {
-        self.wall_max_ms - self.records[id].time_ms - BEHIND_MS
     }
 
     /// What the node's clock says now.
@@ -465,6 +473,9 @@ impl Journal {
     /// Everything was read and nothing is under way: of what a writer with numbers wrote nothing may be missing
     /// before what is there.
     pub fn has_no_holes(&self, writers: &BTreeMap<u64, Vec<RecordId>>) -> Checked {
+        for (number, of) in self.spots.iter().enumerate() {
+            self.keeps_enough(number, of.start, true)?;
+        }
         for (number, spot) in self.spots.iter().enumerate().filter(|(_, of)| of.start.max(of.deleted) == 0) {
             let is_lost = |id: &&RecordId| self.offset_of(**id).is_none() && !self.may_go(**id);
             if let Some(id) = spot.owed.iter().find(is_lost) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kafka::batch::GotRecord;
-use crate::kafka::plan::DRAWN_MS;
+use crate::kafka::plan::{BEHIND_MS, DRAWN_MS};
 use crate::kafka::wire::code;
 
 const KEPT: usize = 0;
@@ -141,6 +141,77 @@ fn compaction_keeps_the_last_of_a_key_and_brings_nothing_back() {
     one.wall_max_ms = BEHIND_MS - DRAWN_MS + 1;
     assert_eq!(read(&mut one, KEYED, 2, &found(0, 3, Vec::new())), "");
     assert_eq!(read(&mut one, KEYED, 0, &value), "K15", "its key was deleted");
+}
+
+#[test]
+fn who_reads_to_the_end_gets_there_once_nobody_writes() {
+    let mut one = journal();
+    let first = batch(&one, 0, &[0, 1, 2]);
+    assert_eq!(read(&mut one, KEPT, 0, &found(0, 4, vec![first])), "");
+    assert_eq!(read(&mut one, KEPT, 3, &found(0, 4, Vec::new())), "", "more may be under way");
+    one.begin_audit();
+    assert_eq!(read(&mut one, KEPT, 3, &found(0, 4, Vec::new())), "K14");
+    assert_eq!(read(&mut one, KEPT, 4, &found(0, 4, Vec::new())), "");
+}
+
+#[test]
+fn the_latest_is_the_one_with_the_highest_time() {
+    let mut one = journal();
+    let latest = |one: &mut Journal, found| {
+        let glance = one.glance(KEPT);
+        broken(one.is_latest(KEPT, glance, found))
+    };
+    assert_eq!(latest(&mut one, Some((2, 20))), "");
+    assert_eq!(latest(&mut one, Some((2, 19))), "K15", "that is not its time");
+    assert_eq!(latest(&mut one, Some((1, 10))), "K15", "a later one is there");
+    assert_eq!(latest(&mut one, None), "K15");
+}
+
+/// One partition of that keeping with two batches, each of one record of 400 bytes, at the offsets 0 and 1.
+fn two_batches(keeping: Keeping) -> Journal {
+    let mut one = journal();
+    one.topics[KEPT].keeping = keeping;
+    one.spots[KEPT] = Spot::default();
+    one.records.clear();
+    for offset in 0..2 {
+        let id = one.write(KEPT, 2, None, Some(5), 0);
+        one.sealed(&[id], &[7; 400 - model::batch::HEADER]);
+        one.acked(KEPT, offset, &[id]).unwrap();
+    }
+    one
+}
+
+#[test]
+fn as_many_bytes_stay_as_a_topic_keeps() {
+    let starts_at = |one: &mut Journal, start| {
+        let glance = one.glance(KEPT);
+        broken(one.bounds(KEPT, glance, Some(start), None))
+    };
+    assert_eq!(starts_at(&mut two_batches(Keeping::Size(400)), 1), "");
+    assert_eq!(starts_at(&mut two_batches(Keeping::Size(401)), 1), "K2");
+    assert_eq!(starts_at(&mut two_batches(Keeping::Size(1)), 2), "K2");
+    let mut asked = two_batches(Keeping::Size(1));
+    asked.delete(KEPT, 2);
+    assert_eq!(starts_at(&mut asked, 2), "");
+    // What nobody has heard of may be there, until everything was read.
+    let mut unheard = two_batches(Keeping::Size(401));
+    unheard.write(KEPT, 2, None, Some(5), 0);
+    assert_eq!(starts_at(&mut unheard, 1), "");
+    assert_eq!(broken(unheard.has_no_holes(&BTreeMap::new())), "K2");
+}
+
+#[test]
+fn nothing_young_goes_whether_it_was_heard_of_before_or_after() {
+    let old = BEHIND_MS + 11;
+    let mut one = Journal { wall_max_ms: old, ..two_batches(Keeping::Age(10)) };
+    let glance = one.glance(KEPT);
+    assert_eq!(broken(one.bounds(KEPT, glance, Some(2), None)), "");
+    let mut one = Journal { wall_max_ms: old - 1, ..two_batches(Keeping::Age(10)) };
+    assert_eq!(broken(one.bounds(KEPT, glance, Some(1), None)), "K2");
+    let mut one = two_batches(Keeping::Age(10));
+    one.spots[KEPT].start = 5;
+    let id = one.write(KEPT, 2, None, Some(5), 0);
+    assert_eq!(broken(one.acked(KEPT, 4, &[id])), "K2");
 }
 
 #[test]

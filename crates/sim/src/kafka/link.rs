@@ -32,6 +32,8 @@ pub(super) enum Ask {
         batch: usize,
         records: Vec<RecordId>,
         must_fail: Option<&'static str>,
+        /// See [`With::held_back`].
+        held_back: Option<u64>,
     },
     Fetch(fetching::Form, fetching::Cursors),
     Offset {
@@ -85,6 +87,8 @@ pub(super) enum At {
     Start,
     End,
     Time(i64),
+    /// Where the record with the highest time is.
+    Latest,
 }
 
 /// What a client may look at and change.
@@ -98,6 +102,8 @@ pub(super) struct With<'a> {
     pub mono_us: u64,
     /// What is stored may have been damaged.
     pub is_damaged: bool,
+    /// Every shard holds publishers back, and has as long as this is the same.
+    pub held_back: Option<u64>,
 }
 
 impl With<'_> {

@@ -15,8 +15,9 @@
 //! K7   readers meet no gaps                  journal: from answer to answer
 //! K8   nor within one answer                 journal: from batch to batch and from record to record
 //! K9   each writer's order holds             journal; producer: no batch is taken that follows a missing one
-//! K14  ends and starts never fall            journal: against what was known when it was asked; stable is the end
-//! K15  times, compaction, start and end      journal
+//! K14  ends and starts never fall            journal: against what was known when it was asked; stable is the end, and
+//!                                            who reads gets there, once all is at rest
+//! K15  times, compaction, start and end      journal; what a topic keeps, of which nothing young and not too much goes
 //! G1   a partition has one owner             groups: who is of an older generation or has begun anew does nothing more
 //! G2   committed is durable                  groups
 //! G3   committed does not go back            groups
@@ -24,6 +25,7 @@
 //! G5   groups settle                         member: nobody waits too long; settling: all get all, who returns keeps its
 //! G6   offsets of transactions               link, producer: nothing that makes transactions is offered or given
 //! G7   out of range only where it is         journal
+//! L12  a nearly full disk takes nothing      producer: what is acknowledged was not sent while all were held back
 //! ```
 //!
 //! One node cannot show: what K4, K5 and G6 say of transactions that exist, as there are none; K14 and G7 where the
@@ -290,8 +292,9 @@ impl Side {
     fn turn_of(&mut self, at: usize, acts: Acts, around: &mut Around<'_>) -> Result<(), Fault> {
         let Around { node, prng, is_damaged } = around;
         let (wall_ms, mono_us, is_damaged) = (node.now.wall_ms as i64, node.now.mono_us, *is_damaged);
+        let held_back = node.holds_back();
         let Side { plan, journal, groups, clients, is_founded, .. } = self;
-        let mut with = With { plan, journal, groups, prng, wall_ms, mono_us, is_damaged };
+        let mut with = With { plan, journal, groups, prng, wall_ms, mono_us, is_damaged, held_back };
         let client = &mut clients[at];
         client.read(node, &mut with)?;
         let may = match (&client.mind, acts) {
@@ -323,8 +326,9 @@ impl Side {
     fn turn_of_streamers(&mut self, acts: Acts, around: &mut Around<'_>) -> Result<(), Fault> {
         let Around { node, prng, is_damaged } = around;
         let (wall_ms, mono_us, is_damaged) = (node.now.wall_ms as i64, node.now.mono_us, *is_damaged);
+        let held_back = node.holds_back();
         let Side { plan, journal, groups, streamers, is_founded, .. } = self;
-        let mut with = With { plan, journal, groups, prng, wall_ms, mono_us, is_damaged };
+        let mut with = With { plan, journal, groups, prng, wall_ms, mono_us, is_damaged, held_back };
         for streamer in streamers {
             streamer.read(node, &mut with)?;
             if *is_founded && acts == Acts::Anything && with.prng.chance(2, 3) {
@@ -369,6 +373,14 @@ impl Side {
     pub fn is_quiet(&self) -> bool {
         let mut links = self.clients.iter().filter_map(|client| client.link.as_ref());
         links.all(|link| link.under_way() == 0) && self.streamers.iter().all(Streamer::is_quiet)
+    }
+
+    /// Whether everything asked was answered that publishes nothing.
+    pub fn reads_are_answered(&self) -> bool {
+        let writes = |client: &&Client| matches!(client.mind, Mind::Producer(_) | Mind::Caretaker(_));
+        let mut links =
+            self.clients.iter().filter(|client| !writes(client)).filter_map(|client| client.link.as_ref());
+        links.all(|link| link.under_way() == 0)
     }
 
     /// What is waited for.

@@ -93,6 +93,8 @@ pub struct Plan {
     pub records: u64,
     /// Bytes of a value, at most.
     pub bytes: u64,
+    /// How many of them in a hundred may have more than a few.
+    pub large: u64,
     /// Different keys.
     pub keys: u64,
     /// Each in percent of the chances.
@@ -131,6 +133,7 @@ impl Plan {
             window: *prng.pick(&[1, 2, 5]),
             records: *prng.pick(&[1, 4, 20]),
             bytes: *prng.pick(&[20, 600, 600, 20_000, 60_000]),
+            large: 25,
             keys: *prng.pick(&[1, 3, 8, 30]),
             produce: if trickle > 0 { 10 } else { 50 },
             delete_records,
@@ -142,6 +145,33 @@ impl Plan {
             disconnect,
             cares: prng.chance(1, 2),
         })
+    }
+
+    /// Few clients that write large batches and nothing else.
+    pub(crate) fn of_large_batches(prng: &mut Prng) -> Plan {
+        Plan {
+            topics: vec![Topic::new("kept", 1 + prng.below(3) as i32, Keeping::All)],
+            producers: 2,
+            readers: 1,
+            streamers: 0,
+            members: 0,
+            statics: 0,
+            session_ms: 6_000,
+            window: 5,
+            records: 4,
+            bytes: 60_000,
+            large: 95,
+            keys: 30,
+            produce: 12,
+            delete_records: if prng.chance(1, 3) { 4 } else { 0 },
+            look_up: 2,
+            commit: 10,
+            leave: 0,
+            restart: 0,
+            probe: 0,
+            disconnect: 0,
+            cares: false,
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl Producer {
                 with.journal.seen.transactions_refused += 1;
                 Ok(())
             }
-            Ask::Produce { spot, batch, records, must_fail } => {
+            Ask::Produce { spot, batch, records, must_fail, held_back } => {
                 let mut answer = None;
                 super::link::read_spots(&mut fields, |topic, partition, fields| {
                     let (why, base, time_ms) = (fields.i16()?, fields.i64()?, fields.i64()?);
@@ -180,6 +180,9 @@ impl Producer {
                     Ok(())
                 })?;
                 match answer {
+                    Some((_, code::NONE, ..)) if held_back.is_some() && held_back == with.held_back => {
+                        Err(("L12", format!("records {records:?} were taken while publishers are held back")))
+                    }
                     Some((named, why, base, time_ms)) if named == spot => match must_fail {
                         Some(invariant) => must_be_refused(invariant, why, &records, with),
                         None => self.produced(spot, batch, (why, base, time_ms), with),
@@ -213,6 +216,11 @@ impl Producer {
             | code::REQUEST_TIMED_OUT
             | code::KAFKA_STORAGE_ERROR => {
                 with.journal.seen.put_off += 1;
+                with.journal.seen.held_back += u64::from(with.held_back.is_some());
+                if why == code::KAFKA_STORAGE_ERROR && !self.is_idempotent && !with.is_damaged {
+                    // That is said of what has not happened, and nobody sends it again.
+                    with.journal.refused("L13", &line.batches[at].records);
+                }
                 match self.is_idempotent {
                     true => line.batches[at].is_under_way = false,
                     false => drop(line.batches.remove(at)),
@@ -257,7 +265,8 @@ pub(super) fn write(writer: u64, spot: usize, with: &mut With<'_>) -> RecordId {
     let is_keyed = matches!(with.journal.keeping(spot), Keeping::Keys(_));
     let key = (is_keyed || prng.chance(1, 4)).then(|| prng.below(with.plan.keys));
     let deletes = key.is_some() && prng.chance(1, 6);
-    let most = if prng.chance(1, 4) { with.plan.bytes } else { with.plan.bytes.min(600) };
+    let is_large = prng.chance(with.plan.large, 100);
+    let most = if is_large { with.plan.bytes } else { with.plan.bytes.min(600) };
     let bytes = (!deletes).then(|| prng.below(most) as usize);
     let time_ms = with.wall_ms - BEHIND_MS + prng.below(2 * DRAWN_MS as u64) as i64 - DRAWN_MS;
     with.journal.write(spot, writer, key, bytes, time_ms)
@@ -285,5 +294,6 @@ fn produce(
     body.i16(if with.prng.chance(1, 5) { 1 } else { -1 });
     body.i32(30_000);
     super::link::put_spots(&mut body, with.journal, &[(spot, ())], |out, ()| out.blob(bytes));
-    link.ask(wire::PRODUCE, Ask::Produce { spot, batch, records, must_fail }, &body);
+    let held_back = with.held_back;
+    link.ask(wire::PRODUCE, Ask::Produce { spot, batch, records, must_fail, held_back }, &body);
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fetching::{self, Session};
-use super::journal::Glance;
+use super::journal::{Glance, Journal};
 use super::link::{self, Ask, At, Link, Name, With};
 use super::plan::BEHIND_MS;
 use super::wire::{self, Fields, PutFields, code};
@@ -61,8 +61,8 @@ impl Reader {
             percent if percent < plan.look_up => {
                 let behind_ms = if with.journal.is_stamped(spot) { 0 } else { BEHIND_MS };
                 let time_ms = with.wall_ms - behind_ms - with.prng.below(2000) as i64;
-                let at =
-                    *with.prng.pick(&[At::Start, At::End, At::Time(time_ms), At::Time(time_ms), At::Time(0)]);
+                let time = At::Time(time_ms);
+                let at = *with.prng.pick(&[At::Start, At::End, At::Latest, time, time, At::Time(0)]);
                 ask_offset(spot, at, link, with);
             }
             percent if percent < plan.commit => self.commit(spot, link, with),
@@ -123,11 +123,12 @@ impl Reader {
                 let mut none = Session::default();
                 let session = self.session.as_mut().unwrap_or(&mut none);
                 for (spot, place, came) in fetching::fetched_on(session, form, &cursors, fields, with)? {
-                    match place {
-                        None => drop(self.places.remove(&spot)),
-                        Some(place) => drop(self.places.insert(spot, place)),
-                    }
-                    if self.is_auditor && came == Some(0) {
+                    let before = match place {
+                        None => self.places.remove(&spot),
+                        Some(place) => self.places.insert(spot, place),
+                    };
+                    // A batch of which all records are gone brings it on and nothing else.
+                    if self.is_auditor && came == Some(0) && before == place {
                         self.read.insert(spot);
                     }
                 }
@@ -160,12 +161,38 @@ pub(super) fn ask_offset(spot: usize, at: At, link: &mut Link, with: &mut With<'
         At::Start => -2,
         At::End => -1,
         At::Time(time_ms) => time_ms,
+        At::Latest => {
+            put_latest(spot, with.journal, &mut body);
+            return link.ask(wire::LIST_LATEST, Ask::Offset { spot, at, glance }, &body);
+        }
     };
     link::put_spots(&mut body, with.journal, &[(spot, ())], |out, ()| {
         out.i32(-1);
         out.i64(wanted);
     });
     link.ask(wire::LIST_OFFSETS, Ask::Offset { spot, at, glance }, &body);
+}
+
+/// Which partition's record with the highest time is asked for, in the flexible form.
+fn put_latest(spot: usize, journal: &Journal, body: &mut Vec<u8>) {
+    let (topic, partition) = journal.place(spot);
+    body.short_length(1);
+    body.short_text(topic);
+    body.short_length(1);
+    body.i32(partition);
+    body.i32(-1);
+    body.i64(-3);
+    (0..3).for_each(|_| body.i8(0));
+}
+
+/// What is said of the only partition that was asked about, in the flexible form: error, time and offset.
+fn read_latest(fields: &mut Fields<'_>) -> Result<(i16, i64, i64), Fault> {
+    fields.take(1 + 4)?;
+    fields.short_length()?;
+    fields.short_text()?;
+    fields.short_length()?;
+    fields.i32()?;
+    Ok((fields.i16()?, fields.i64()?, fields.i64()?))
 }
 
 /// Where an offset was found, and of what time.
@@ -176,28 +203,31 @@ pub(super) fn offset_found(
     fields: &mut Fields<'_>,
     with: &mut With<'_>,
 ) -> Result<Option<(u64, i64)>, Fault> {
-    fields.i32()?;
-    let mut found = None;
-    link::read_spots(fields, |_, _, fields| {
-        let (why, time_ms, offset) = (fields.i16()?, fields.i64()?, fields.i64()?);
+    let mut answer = (code::NONE, -1, -1);
+    if at == At::Latest {
+        answer = read_latest(fields)?;
+    } else {
         fields.i32()?;
-        if why == code::KAFKA_STORAGE_ERROR && with.is_damaged {
-            return Ok(());
-        }
-        if why == code::UNKNOWN_TOPIC_OR_PARTITION {
-            return with.journal.unknown(spot, glance.stamp);
-        }
-        if why != code::NONE {
-            return Err(("K15", format!("the offset at {at:?} is refused with {why}")));
-        }
-        found = u64::try_from(offset).ok().map(|offset| (offset, time_ms));
-        let known = found.map(|(offset, _)| offset);
-        match at {
-            At::Start => with.journal.bounds(spot, glance, known, None),
-            At::End => with.journal.bounds(spot, glance, None, known),
-            At::Time(wanted) => with.journal.looked_up(spot, wanted, glance, found),
-        }
-    })?;
+        link::read_spots(fields, |_, _, fields| {
+            answer = (fields.i16()?, fields.i64()?, fields.i64()?);
+            fields.i32().map(drop)
+        })?;
+    }
+    let (why, time_ms, offset) = answer;
+    match why {
+        code::NONE => {}
+        code::KAFKA_STORAGE_ERROR if with.is_damaged => return Ok(None),
+        code::UNKNOWN_TOPIC_OR_PARTITION => return with.journal.unknown(spot, glance.stamp).map(|()| None),
+        why => return Err(("K15", format!("the offset at {at:?} is refused with {why}"))),
+    }
+    let found = u64::try_from(offset).ok().map(|offset| (offset, time_ms));
+    let known = found.map(|(offset, _)| offset);
+    match at {
+        At::Start => with.journal.bounds(spot, glance, known, None),
+        At::End => with.journal.bounds(spot, glance, None, known),
+        At::Time(wanted) => with.journal.looked_up(spot, wanted, glance, found),
+        At::Latest => with.journal.is_latest(spot, glance, found),
+    }?;
     Ok(found)
 }
 

@@ -16,7 +16,7 @@ pub struct Api(pub i16, pub i16);
 impl Api {
     /// Whether lengths are short and tagged fields follow what they belong to.
     fn is_flexible(self) -> bool {
-        self == CREATE_TOPICS_WITH_ID || self == FETCH_BY_ID
+        matches!(self, CREATE_TOPICS_WITH_ID | FETCH_BY_ID | LIST_LATEST)
     }
 }
 
@@ -48,6 +48,8 @@ apis! {
     // Flexible, as only those versions know the ids of topics.
     CREATE_TOPICS_WITH_ID 19 7;
     FETCH_BY_ID 1 13;
+    // Flexible, as only those versions ask for the highest time.
+    LIST_LATEST 2 7;
 }
 
 /// The first and the last of the requests that transactions are made of.

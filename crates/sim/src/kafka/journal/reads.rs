@@ -43,6 +43,11 @@ impl Journal {
         let came: Vec<u64> =
             found.batches.iter().flat_map(|batch| &batch.records).map(|r| r.offset).collect();
         self.missing(spot, offset..until, &came, glance.stamp)?;
+        if nothing && self.is_audited && next < found.end {
+            // Nobody writes any more, so who reads to the end must get there.
+            let text = format!("who reads it stays at {next} for ever, its end is {}", found.end);
+            return self.fault(spot, "K14", text);
+        }
         self.seen.read += came.len() as u64;
         if self.is_audited {
             let keeps = matches!(self.keeping(spot), Keeping::All | Keeping::Keys(_));
@@ -99,8 +104,8 @@ impl Journal {
     fn came_as_sent(&self, spot: usize, batch: &GotBatch) -> Checked {
         let sent = batch.records.first().and_then(|first| self.sealed.get(&first.number));
         match sent {
-            Some((crc, count))
-                if *count == batch.records.len() && !self.is_stamped(spot) && *crc != batch.crc =>
+            Some(sent)
+                if sent.records == batch.records.len() && !self.is_stamped(spot) && sent.crc != batch.crc =>
             {
                 self.fault(spot, "L11", format!("the batch at {} is not as it came", batch.base))
             }
@@ -227,25 +232,51 @@ impl Journal {
                 return self.fault(spot, "K15", text);
             }
         }
-        let of = &self.spots[spot];
         let before = found.map_or(u64::MAX, |(offset, _)| offset);
-        let bounded = matches!(self.keeping(spot), Keeping::Age(_) | Keeping::Size(_));
-        let first = of.start.max(of.deleted);
-        if bounded || first >= before {
-            // Anything may have gone meanwhile.
-            return Ok(());
-        }
-        let mut nearer = of.at.range(first..before);
-        let nearer = nearer.find(|(_, id)| {
-            let record = &self.records[**id];
-            let known = matches!(record.fate, Fate::At(_, since) if since < glance.stamp);
-            known && self.time_of(**id).is_some_and(|time| time >= time_ms) && !self.may_go(**id)
-        });
-        match nearer {
-            Some((offset, _)) => {
+        match self.of_time(spot, before, time_ms, glance) {
+            Some(offset) => {
                 self.fault(spot, "K15", format!("{offset} is of {time_ms} or later, but {found:?} was found"))
             }
             None => Ok(()),
         }
+    }
+
+    /// The record with the highest time was asked for.
+    pub fn is_latest(&mut self, spot: usize, glance: Glance, found: Option<(u64, i64)>) -> Checked {
+        self.seen.latest += 1;
+        if let Some((offset, found_ms)) = found {
+            let known = self.spots[spot].at.get(&offset).and_then(|id| self.time_of(*id));
+            if known.is_some_and(|known| known != found_ms) {
+                let text = format!("the latest, {offset}, is said to be of {found_ms}; it is of {known:?}");
+                return self.fault(spot, "K15", text);
+            }
+        }
+        let later_ms = found.map_or(i64::MIN, |(_, found_ms)| found_ms + 1);
+        match self.of_time(spot, u64::MAX, later_ms, glance) {
+            Some(offset) => self.fault(
+                spot,
+                "K15",
+                format!("{offset} is of {later_ms} or later, and {found:?} the latest"),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// A record below an offset that is of a time or a later one, was known then, and is there still.
+    fn of_time(&self, spot: usize, below: u64, time_ms: i64, glance: Glance) -> Option<u64> {
+        let of = &self.spots[spot];
+        let bounded = matches!(self.keeping(spot), Keeping::Age(_) | Keeping::Size(_));
+        let first = of.start.max(of.deleted);
+        if bounded || first >= below {
+            // Anything may have gone meanwhile.
+            return None;
+        }
+        let mut all = of.at.range(first..below);
+        let is = all.find(|(_, id)| {
+            let record = &self.records[**id];
+            let known = matches!(record.fate, Fate::At(_, since) if since < glance.stamp);
+            known && self.time_of(**id).is_some_and(|time| time >= time_ms) && !self.may_go(**id)
+        });
+        is.map(|(offset, _)| *offset)
     }
 }
