@@ -99,3 +99,17 @@ def test_a_lagging_value_is_not_compacted(server, topic):
     clients.send(server, name, [{"key": b"k", "value": b"20"}])
     time.sleep(1)  # Nothing may happen; in the tests above it happens within this.
     assert [offset for offset, _, _ in records(server, name)] == list(range(21))
+
+
+def test_the_end_of_a_compacted_log_is_reached(server, topic):
+    """Where the last record deletes its key, whoever reads gets to the end for all that, however old it is."""
+    name = topic(cleanup_policy="compact", segment_ms=100, min_cleanable_dirty_ratio="0.01", delete_retention_ms=100,
+                 max_compaction_lag_ms=500)
+    clients.send(server, name, [{"key": b"k", "value": b"v"}])
+    clients.send(server, name, [{"key": b"k", "value": None}])
+    end = time.monotonic() + 4  # In test_by_key it is compacted within this.
+    while time.monotonic() < end:
+        assert records(server, name)[-1:] in ([(1, b"k", None)], []), "a deleted key came back"
+        time.sleep(0.5)
+    clients.send(server, name, [{"key": b"l", "value": b"v"}])
+    assert records(server, name)[-1] == (2, b"l", b"v")
