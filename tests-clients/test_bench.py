@@ -81,4 +81,4 @@ def test_kafka_written_and_read_is_reported_and_checked(broker):
     assert ascend(report, "confirm") and ascend(report, "delivery")
     for word in ("2 producers", "2 consumers", "3 partitions", "200 B", "acks all"):
         assert word in report["settings"], report["settings"]
-    assert progress and all("written" in line and "confirmed" in line and "read" in line for line in progress)
+    assert progress and all("published" in line and "confirmed" in line and "delivered" in line for line in progress)

@@ -83,7 +83,8 @@ def test_a_mix_of_both_and_of_batches_is_written_twice_at_most(broker):
 @pytest.mark.parametrize("consumers", [1, 0])
 def test_large_messages_are_written_twice_at_most(broker, consumers):
     ends_well(bench(broker, "amqp", "--consumers", str(consumers), "--window", "10", messages=80, size=2 * MIB))
-    until(lambda: consumers or figure(broker, "log_evacuated_segments") >= 20, 60)
+    # Segments for large flushes are larger, so that there may be few.
+    until(lambda: consumers or figure(broker, "log_evacuated_segments") >= 5, 60)
     assert 1 <= written_per_byte(broker) <= TWICE
 
 
