@@ -4,8 +4,9 @@
 
 use base::crc32c;
 use libfuzzer_sys::fuzz_target;
-use model::batch::{Encoding, KAFKA_MIN};
-use model::{Batch, Entry, OperationKind, Record};
+use model::batch::{Encoding, HEADER, KAFKA_MIN};
+use model::rewrite::REWRITE_HEADER;
+use model::{Batch, Entry, OperationKind, Record, Replaced};
 
 fn row(bytes: &[u8]) {
     let Ok((record, length)) = Record::decode(bytes) else { return };
@@ -43,6 +44,12 @@ fn entry(bytes: &[u8]) {
             let Ok((first, last)) = range else { break };
             assert!(next <= first.0 && first <= last, "ranges ascend");
             next = last.0 + 1;
+        }
+        if operation.kind == OperationKind::Rewrite
+            && let Ok((replaced, found)) = Replaced::decode(operation.body)
+        {
+            assert_eq!(replaced.encode(), operation.body[..REWRITE_HEADER]);
+            assert_eq!(found.body.len() + HEADER + REWRITE_HEADER, operation.body.len());
         }
         if operation.kind == OperationKind::Append
             && let Ok((queues, found)) = operation.append()

@@ -1,8 +1,10 @@
 //! Entries for a group of queues, built from drawn operations, some of them out of order or of an older start.
 
 use base::{Block, Pool};
+use model::batch::{Encoding, KAFKA_MIN, Summary};
 use model::{
-    EntryBuilder, NodeId, OpSequence, OperationKind, Origin, Protocol, QueueId, Record, Seq, ShardId,
+    EntryBuilder, Index, NodeId, OpSequence, OperationKind, Origin, Protocol, QueueId, Record, Replaced, Seq,
+    ShardId,
 };
 
 use crate::Draws;
@@ -49,11 +51,19 @@ impl Entries {
     }
 }
 
+fn rewrite(draws: &mut Draws<'_>, builder: &mut EntryBuilder, queue: QueueId) {
+    let (first, index) = (u64::from(draws.below(40)), Index(u64::from(draws.below(40))));
+    let replaced = Replaced { first, index, at: 64, left_out: u32::from(draws.below(4)) };
+    let span = 1 + u32::from(draws.below(70));
+    let summary = Summary { encoding: Encoding::KafkaV2, count: 1, span, ..Summary::new(Protocol::Kafka, 5) };
+    builder.rewrite(queue, &replaced, &summary, &[1; KAFKA_MIN]);
+}
+
 fn operation(draws: &mut Draws<'_>, builder: &mut EntryBuilder) {
     let queue = QueueId(1 + u64::from(draws.below(3)));
     let queues = [queue, QueueId(queue.0 % 3 + 1)];
     let queues = &queues[..1 + usize::from(draws.flag())];
-    let kind = match draws.below(12) {
+    let kind = match draws.below(13) {
         0..3 => {
             for _ in 0..1 + draws.below(70) {
                 builder.append(queues, draws.flag(), 5, &record(&[1; 9]));
@@ -78,6 +88,10 @@ fn operation(draws: &mut Draws<'_>, builder: &mut EntryBuilder) {
         }
         10 => {
             builder.operation(OperationKind::Configure, 0, queue, draws.piece());
+            return;
+        }
+        11 => {
+            rewrite(draws, builder, queue);
             return;
         }
         _ => {

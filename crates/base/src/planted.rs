@@ -49,6 +49,8 @@ pub enum Bug {
     ResurrectCutSuffix,
     ResurrectTrimmed,
     ReuseBeforeManifest,
+    RewriteDropsLive,
+    RewriteForgottenByTrim,
     SessionForEver,
     SettleNeighbour,
     ShareOfLeader,

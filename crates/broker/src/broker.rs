@@ -84,6 +84,8 @@ pub(crate) struct Counters {
     pub unroutable: u64,
     pub refusals: u64,
     pub checkpoints: u64,
+    pub rewritten: u64,
+    pub rewritten_freed_bytes: u64,
     pub connections_opened: u64,
     pub connections_closed: u64,
     pub authentication_failures: u64,

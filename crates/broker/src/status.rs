@@ -39,6 +39,8 @@ impl Broker {
             ("connections_closed", c.connections_closed),
             ("authentication_failures", c.authentication_failures),
             ("checkpoints", c.checkpoints),
+            ("compaction_rewritten_batches", c.rewritten),
+            ("compaction_freed_bytes", c.rewritten_freed_bytes),
             ("log_syncs", log.syncs),
             ("log_entries", log.frames),
             ("log_written_bytes", log.bytes_written),

@@ -24,11 +24,13 @@
 //! | 10 trim | u64: what a log has below this offset is forgotten; the answer is the log's first offset then |
 //! | 11 commit | offsets of a consumer group: see `commit` |
 //! | 12 forget | which offsets of a consumer group go: see `commit` |
+//! | 13 rewrite | a batch that stands in place of one of a log, without what was removed: see `rewrite` |
 
 use base::{BlockBuilder, Pool, Put, Reader, Short};
 
 use crate::batch::{self, Encoding, Summary};
 use crate::record::Damaged;
+use crate::rewrite::Replaced;
 use crate::{Batch, OpSequence, Origin, QueueId, Record, Seq};
 
 /// Bytes of the entry header.
@@ -69,13 +71,16 @@ pub enum OperationKind {
     Trim = 10,
     Commit = 11,
     Forget = 12,
+    Rewrite = 13,
 }
 
 impl OperationKind {
     fn from_byte(byte: u8) -> Option<OperationKind> {
         use OperationKind::*;
-        let all =
-            [Append, Settle, Return, HandOut, Drop, Configure, Delete, Part, Topology, Trim, Commit, Forget];
+        let all = [
+            Append, Settle, Return, HandOut, Drop, Configure, Delete, Part, Topology, Trim, Commit, Forget,
+            Rewrite,
+        ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -376,6 +381,24 @@ impl EntryBuilder {
         let at = self.begin(OperationKind::Append, 0, queue);
         let mut header = [0; batch::HEADER];
         summary.encode(&mut header, body);
+        self.block.put(&header);
+        self.block.put(body);
+        self.finish(at);
+        OpSequence(self.next.0 - 1)
+    }
+
+    /// Adds a batch that stands in place of one that the log has.
+    pub fn rewrite(
+        &mut self,
+        log: QueueId,
+        replaced: &Replaced,
+        summary: &Summary,
+        body: &[u8],
+    ) -> OpSequence {
+        let at = self.begin(OperationKind::Rewrite, 0, log);
+        let mut header = [0; batch::HEADER];
+        summary.encode(&mut header, body);
+        self.block.put(&replaced.encode());
         self.block.put(&header);
         self.block.put(body);
         self.finish(at);

@@ -14,6 +14,7 @@ mod properties;
 mod record;
 mod refusal;
 mod request;
+pub mod rewrite;
 pub mod topic;
 mod value;
 
@@ -34,5 +35,6 @@ pub use request::{
     Change, ExchangeDeclaration, HeadersOf, Outcome, Peer, Publish, QueueDeclaration, REPLY_PREFIX, Request,
     Settlement, StreamFilter, StreamStart, Subscribe,
 };
+pub use rewrite::Replaced;
 pub use topic::{LogAnswer, LogRefusal, LogRequest, TopicId};
 pub use value::{Arguments, Value};

@@ -1,9 +1,9 @@
 //! A group's state as bytes: written in slices from a frozen view, read back as a whole.
 //!
 //! ```text
-//! head     0 format u8 = 3    1 reserve u8      2 machine version u16
+//! head     0 format u8 = 4    1 reserve u8      2 machine version u16
 //!          4 applied u64     12 group time u64 20 place count u32    24 queue count u64
-//!         32 log count u64   40 coordinator count u64   (format 1 has neither; format 2: see
+//!         32 log count u64   40 coordinator count u64   (format 1 has neither; formats 2 and 3: see
 //!         `log_checkpoint`)
 //! place    place u32, boot u32, last sequence, answer count, expected bytes of the unfinished row, piece count;
 //!          answers: distance from the sequence before, value
@@ -34,7 +34,9 @@ use crate::origins::{Partial, Piece, Place};
 use crate::queue_state::{Failures, IN_PARTS, Run};
 use crate::{GroupMachine, QueueState};
 
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
+/// The format before batches of logs were rewritten.
+pub(crate) const AS_APPENDED: u8 = 3;
 /// The format before it was known when a batch of a log was taken in.
 pub(crate) const UNTIMED: u8 = 2;
 /// The format before there were logs.

@@ -107,6 +107,15 @@ pub enum Effect {
         /// The log.
         log: QueueId,
     },
+    /// A batch of a log stands elsewhere now, without what was removed of it.
+    Rewritten {
+        /// The log.
+        log: QueueId,
+        /// The bytes it had.
+        before: u32,
+        /// The bytes it has.
+        after: u32,
+    },
     /// Nothing of this entry is needed any more.
     Freed(Index),
 }

@@ -25,6 +25,7 @@ mod offsets_checkpoint;
 mod origins;
 mod producers;
 mod queue_state;
+mod rewritten;
 mod rows;
 mod seq_set;
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //! decode is needed whole: who knows what is in it.
 
 use model::entry::PARTS;
-use model::{Entry, Index, Operation, OperationKind, QueueId, batch};
+use model::rewrite::REWRITE_HEADER;
+use model::{Entry, Index, Operation, OperationKind, QueueId, Replaced, batch};
 
 use crate::origins::Piece;
 use crate::queue_state::{IN_PARTS, Run};
@@ -80,7 +81,7 @@ impl GroupMachine {
                 || queue.pieces.values().any(|pieces| pieces.iter().any(is_it));
         }
         let Some(log) = self.log(id) else { return false };
-        log.chunks_of(index, at) > 0 || log.pieces.values().any(|pieces| pieces.iter().any(is_it))
+        log.needs_batch(index, at) || log.pieces.values().any(|pieces| pieces.iter().any(is_it))
     }
 
     /// Adds what is needed of batches and returns how often they are held; `None` where the entry does not decode.
@@ -91,9 +92,27 @@ impl GroupMachine {
             let operation = operation.ok()?;
             if operation.kind == OperationKind::Append && operation.flags & PARTS == 0 {
                 held += self.batch(index, entry, &operation, &mut needs, out)?;
+            } else if operation.kind == OperationKind::Rewrite {
+                held += self.rewritten_batch(index, &operation, out)?;
             }
         }
         Some(held)
+    }
+
+    fn rewritten_batch(
+        &self,
+        index: Index,
+        operation: &Operation<'_>,
+        out: &mut Vec<LivePiece>,
+    ) -> Option<u64> {
+        let (replaced, _) = Replaced::decode(operation.body).ok()?;
+        let (at, log) = ((operation.at + REWRITE_HEADER) as u32, operation.object);
+        let is_needed = self.log(log).is_some_and(|log| log.is_rewritten_at(replaced.first, index, at));
+        if is_needed {
+            let length = (operation.body.len() - REWRITE_HEADER) as u32;
+            out.push(LivePiece { log, at, ordinal: 0, start: at, length });
+        }
+        Some(u64::from(is_needed))
     }
 
     fn batch<'a>(

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use base::{Bug, planted};
 use model::batch::{Encoding, HEADER};
 use model::commit::{Commit, Forget};
-use model::{Batch, Index, Operation, OperationKind, QueueId};
+use model::rewrite::REWRITE_HEADER;
+use model::{Batch, Index, Operation, OperationKind, QueueId, Replaced};
 
 use crate::effect::{recalled, remembered};
 use crate::liveness::Ledger;
@@ -86,6 +87,19 @@ impl GroupMachine {
             effects.push(Effect::Trimmed { log: operation.object });
         }
         Some(removed)
+    }
+
+    /// Puts a batch in place of one that a log has; a rewrite of what is not there any more does nothing.
+    pub(crate) fn rewrite(&mut self, index: Index, operation: &Operation<'_>, effects: &mut Vec<Effect>) {
+        let (replaced, batch) = Replaced::decode(operation.body).expect("checked before anything changed");
+        let Some(log) = self.logs.find_mut(operation.object) else { return };
+        let mut ledger = Ledger { live: &mut self.live, effects, current: index };
+        let before = log.chunk(replaced.first).map_or(0, |chunk| chunk.bytes);
+        let at = (operation.at + REWRITE_HEADER) as u32;
+        if log.rewrite(&replaced, (&batch, at), &mut ledger) {
+            let after = (HEADER + batch.body.len()) as u32;
+            effects.push(Effect::Rewritten { log: operation.object, before, after });
+        }
     }
 
     pub(crate) fn commit(&mut self, operation: &Operation<'_>) {
@@ -193,8 +207,19 @@ pub(crate) fn check_append(operation: &Operation<'_>) -> Result<(), Halt> {
 pub(crate) fn check_other(operation: &Operation<'_>) -> Result<(), Halt> {
     match operation.kind {
         OperationKind::Trim if operation.body.len() != 8 => Err(Halt("a bound is not eight bytes long")),
+        OperationKind::Rewrite => check_rewrite(operation),
         OperationKind::Commit => Commit::decode(operation.body).map(|_| ()).map_err(Halt::from),
         OperationKind::Forget => Forget::decode(operation.body).map(|_| ()).map_err(Halt::from),
         _ => Ok(()),
+    }
+}
+
+fn check_rewrite(operation: &Operation<'_>) -> Result<(), Halt> {
+    let (_, batch) = Replaced::decode(operation.body)?;
+    let (count, span) = (batch.summary.count, batch.summary.span);
+    match batch.summary.encoding {
+        Encoding::Rows => Err(Halt("a batch is rewritten as rows")),
+        Encoding::KafkaV2 if count == 0 || span < count => Err(Halt("a batch takes up too few offsets")),
+        Encoding::KafkaV2 => Ok(()),
     }
 }

@@ -5,9 +5,12 @@
 //!          epoch count, chunk count, producer count;
 //!          epochs: epoch, first offset
 //!          chunks: distance from the end of the chunk before, distance from the entry before,
-//!                  offsets * 4 + has removed * 2 + in parts, records, highest timestamp i64,
+//!                  offsets * 8 + rewritten * 4 + has removed * 2 + in parts (formats 2 and 3: offsets * 4, never
+//!                  rewritten), records, highest timestamp i64,
 //!                  when it was taken in (ms) * 2 + ages from then (not in format 2),
 //!                  where the batch header begins, bytes | piece count and pieces (see `checkpoint`),
+//!                  rewritten: distance of the entry it is in now from that it was appended with, removed offsets left
+//!                  out (and where the header begins is in that entry),
 //!                  with removed: a bit per offset, as words u64, set where removed
 //!          producers: distance from the id before, epoch u16, last use (ms), batch count;
 //!                  batches: first sequence, last sequence, base offset
@@ -21,10 +24,11 @@ use model::{Damaged, QueueId};
 
 use crate::LogState;
 use crate::bits;
-use crate::checkpoint::{COUNTER_MAX, Decoder, STRIDE, UNTIMED, encode_pieces, narrow, require};
+use crate::checkpoint::{AS_APPENDED, COUNTER_MAX, Decoder, STRIDE, UNTIMED, encode_pieces, narrow, require};
 use crate::log_state::{LogChunk, Taken};
 use crate::producers::{ProducerState, REMEMBERED, Seen};
 use crate::queue_state::IN_PARTS;
+use crate::rewritten::{NewPlace, REWRITTEN};
 
 pub(crate) fn encode_log(id: QueueId, log: &LogState, out: &mut Vec<u8>) {
     out.put_u64_le(id.0);
@@ -55,10 +59,12 @@ pub(crate) fn encode_chunks(
         // The planted bug brings back what compaction took.
         let removed = log.removed.get(&chunk.first).filter(|_| !planted(Bug::ForgetRemovedOnCheckpoint));
         let in_parts = chunk.at == IN_PARTS;
+        let place = log.place_of(chunk);
+        let rewritten = chunk.at == REWRITTEN;
         out.put_varint(chunk.first - end);
         out.put_varint(chunk.index - index);
-        let flags = u64::from(removed.is_some()) << 1 | u64::from(in_parts);
-        out.put_varint(u64::from(chunk.span) << 2 | flags);
+        let flags = u64::from(rewritten) << 2 | u64::from(removed.is_some()) << 1 | u64::from(in_parts);
+        out.put_varint(u64::from(chunk.span) << 3 | flags);
         out.put_varint(u64::from(chunk.records));
         out.put_u64_le(chunk.timestamp_max as u64);
         out.put_varint(chunk.taken.bits());
@@ -68,9 +74,13 @@ pub(crate) fn encode_chunks(
                 encode_pieces(pieces, out);
             }
             None => {
-                out.put_varint(u64::from(chunk.at));
+                out.put_varint(u64::from(place.at));
                 out.put_varint(u64::from(chunk.bytes));
             }
+        }
+        if rewritten {
+            out.put_varint(place.index.0 - chunk.index);
+            out.put_varint(removed.map_or(0, |_| u64::from(place.left_out)));
         }
         removed.iter().flat_map(|words| words.iter()).for_each(|word| out.put_u64_le(*word));
         (end, index, any) = (chunk.end(), chunk.index, true);
@@ -146,7 +156,11 @@ impl Decoder<'_> {
         let index = self.ascend(index)?;
         let packed = self.reader.varint()?;
         let (has_removed, in_parts) = (packed & 2 != 0, packed & 1 != 0);
-        let (span, records) = (narrow(packed >> 2)?, narrow(self.reader.varint()?)?);
+        let (span, rewritten) = match self.format {
+            ..=AS_APPENDED => (packed >> 2, false),
+            _ => (packed >> 3, packed & 4 != 0),
+        };
+        let (span, records) = (narrow(span)?, narrow(self.reader.varint()?)?);
         let timestamp_max = self.reader.i64_le()?;
         let taken = match self.format {
             // Nothing more is known than that it was there when this was written.
@@ -170,24 +184,44 @@ impl Decoder<'_> {
         };
         let at = self.reader.varint()?;
         if in_parts {
-            require(span == 1 && at > 0)?;
+            require(span == 1 && at > 0 && !rewritten)?;
             let pieces = self.pieces(at)?;
             chunk.bytes = u32::try_from(pieces.iter().map(|piece| u64::from(piece.len)).sum::<u64>())
                 .unwrap_or(u32::MAX);
             log.pieces.insert(first, pieces.into());
         } else {
             (chunk.at, chunk.bytes) = (narrow(at)?, narrow(self.reader.varint()?)?);
-            require(chunk.at != IN_PARTS)?;
+            require(chunk.at < REWRITTEN)?;
+        }
+        let mut left_out = 0;
+        if rewritten {
+            let place = self.new_place(&chunk)?;
+            left_out = place.left_out;
+            log.rewritten.insert(place);
+            chunk.at = REWRITTEN;
+            self.need(place.index, 1)?;
+        } else if !in_parts {
             self.need(index, 1)?;
         }
+        let mut removed = 0;
         if has_removed {
             let words = self.reader.bytes((span as usize).div_ceil(64) * 8)?;
             let words: Vec<u64> = words.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
             let any = bits::next_set(&words, 0).is_some();
             require(any && bits::next_set(&words, span as usize).is_none())?;
+            removed = words.iter().map(|word| word.count_ones()).sum();
             log.removed.insert(first, Arc::new(words));
         }
+        require(left_out <= removed)?;
         Ok(chunk)
+    }
+
+    /// Where a rewritten chunk is now, which was read with its place in that entry.
+    fn new_place(&mut self, chunk: &LogChunk) -> Result<NewPlace, Damaged> {
+        let index = self.ascend(chunk.index)?;
+        let left_out = narrow(self.reader.varint()?)?;
+        require(index <= self.applied)?;
+        Ok(NewPlace { first: chunk.first, index, at: chunk.at, left_out })
     }
 
     fn producer(&mut self, id: u64, end: u64) -> Result<ProducerState, Damaged> {

@@ -2,7 +2,8 @@
 //!
 //! Records are never listed. A *chunk* is what one append added: rows or a batch as it came, always whole. It goes
 //! when everything of it lies below the log's start (trim) or was removed offset by offset (compaction). A removed
-//! offset is a bit; a chunk without bits has none removed.
+//! offset is a bit; a chunk without bits has none removed. What a rewrite has put in place of a chunk's bytes is in
+//! `rewritten`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::liveness::Ledger;
 use crate::origins::Piece;
 use crate::producers::{Producers, Verdict};
 use crate::queue_state::IN_PARTS;
+use crate::rewritten::{REWRITTEN, Rewritten};
 use crate::{AppendOutcome, AppendRefusal};
 
 /// When a batch was taken in, and whether its age counts from then on or from its own times. In eight bytes.
@@ -54,7 +56,7 @@ impl Taken {
 pub(crate) struct LogChunk {
     /// Its first offset.
     pub(crate) first: u64,
-    /// The entry it is in.
+    /// The entry it was appended with: rises from chunk to chunk.
     pub(crate) index: u64,
     /// The highest timestamp in it.
     pub(crate) timestamp_max: i64,
@@ -62,13 +64,13 @@ pub(crate) struct LogChunk {
     pub(crate) running_max: i64,
     /// When it was taken in.
     pub(crate) taken: Taken,
-    /// Where its batch header begins in the entry, or [`IN_PARTS`].
+    /// Where its batch header begins in the entry, or [`IN_PARTS`], or [`REWRITTEN`].
     pub(crate) at: u32,
     /// Offsets it takes up.
     pub(crate) span: u32,
     /// Records it was appended with.
     pub(crate) records: u32,
-    /// Bytes of header and body.
+    /// Bytes of header and body as they are now.
     pub(crate) bytes: u32,
 }
 
@@ -105,7 +107,9 @@ pub struct ChunkAt<'a> {
     pub span: u32,
     /// Records it was appended with.
     pub records: u32,
-    /// The highest timestamp in it.
+    /// How many removed offsets its bytes have no record of: it was rewritten without them.
+    pub left_out: u32,
+    /// The highest timestamp it was appended with.
     pub timestamp_max: i64,
     /// When it was taken in.
     pub taken_ms: i64,
@@ -134,6 +138,7 @@ pub struct LogState {
     pub(crate) chunks: Chunks<LogChunk>,
     pub(crate) removed: BTreeMap<u64, Arc<Vec<u64>>>,
     pub(crate) pieces: BTreeMap<u64, Arc<[Piece]>>,
+    pub(crate) rewritten: Rewritten,
     pub(crate) producers: Producers,
 }
 
@@ -150,6 +155,7 @@ impl LogState {
             chunks: Chunks::default(),
             removed: BTreeMap::new(),
             pieces: BTreeMap::new(),
+            rewritten: Rewritten::default(),
             producers: Producers::default(),
         }
     }
@@ -280,22 +286,19 @@ impl LogState {
         words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// How many chunks are the batch whose header begins there: one, as long as no append names a log twice.
-    pub(crate) fn chunks_of(&self, index: Index, at: u32) -> u64 {
-        let Some(first) = self.chunks.partition(|chunk| chunk.index < index.0) else { return 0 };
-        let of_entry = self.chunks.from(first.first).take_while(|chunk| chunk.index == index.0);
-        of_entry.filter(|chunk| chunk.at == at).count() as u64
-    }
-
     pub(crate) fn place_of(&self, chunk: &LogChunk) -> ChunkAt<'_> {
         let parts = self.pieces.get(&chunk.first).filter(|_| chunk.at == IN_PARTS);
+        let rewritten = (chunk.at == REWRITTEN).then(|| self.rewritten.find(chunk.first)).flatten();
+        let (index, at, left_out) =
+            rewritten.map_or((chunk.index, chunk.at, 0), |place| (place.index, place.at, place.left_out));
         ChunkAt {
-            index: Index(chunk.index),
-            at: chunk.at,
+            index: Index(index),
+            at,
             bytes: chunk.bytes,
             first: chunk.first,
             span: chunk.span,
             records: chunk.records,
+            left_out,
             timestamp_max: chunk.timestamp_max,
             taken_ms: chunk.taken.ms(),
             parts: parts.map_or(&[], |parts| parts),
@@ -457,7 +460,12 @@ impl LogState {
         self.release(chunk, ledger);
     }
 
-    fn release(&mut self, chunk: &LogChunk, ledger: &mut Ledger<'_>) {
+    /// Lets go of what a chunk needs.
+    pub(crate) fn release(&mut self, chunk: &LogChunk, ledger: &mut Ledger<'_>) {
+        if chunk.at == REWRITTEN {
+            let place = self.rewritten.remove(chunk.first).expect("a rewritten chunk is somewhere");
+            return ledger.release(place.index, 1);
+        }
         if chunk.at != IN_PARTS {
             return ledger.release(chunk.index, 1);
         }

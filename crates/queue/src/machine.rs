@@ -204,6 +204,10 @@ impl GroupMachine {
                 self.forget(operation);
                 None
             }
+            OperationKind::Rewrite => {
+                self.rewrite(index, operation, effects);
+                None
+            }
         }
     }
 

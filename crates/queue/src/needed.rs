@@ -14,8 +14,7 @@ impl GroupMachine {
         if let Some(queue) = self.queue(log) {
             return within(queue.runs.partition(|run| run.index < first.0).map(|run| run.index));
         }
-        let chunk = self.log(log).and_then(|log| log.chunks.partition(|chunk| chunk.index < first.0));
-        within(chunk.map(|chunk| chunk.index))
+        self.log(log).is_some_and(|log| log.needs_entries(first, last))
     }
 }
 

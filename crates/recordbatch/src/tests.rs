@@ -264,6 +264,40 @@ fn compaction_keeps_everything_but_the_records() {
 }
 
 #[test]
+fn one_record_of_a_hundred_takes_little_room_with_every_codec() {
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut writer = BatchWriter::new(9).by_producer(7, 3, 11);
+        let mut noise = Prng::new(1);
+        for offset_delta in 0..100 {
+            let value: Vec<u8> = (0..50).map(|_| noise.draw() as u8).collect();
+            let (timestamp, headers) = (1000 - i64::from(offset_delta), Headers::NONE);
+            writer.push(&KafkaRecord {
+                offset_delta,
+                timestamp,
+                key: Some(b"k"),
+                value: Some(&value),
+                headers,
+            });
+        }
+        let mut whole = writer.finish(codec);
+        for is_log_time in [false, true] {
+            if is_log_time {
+                append_time(&mut whole, 5000);
+            }
+            let before = Header::read(&whole).unwrap();
+            let thin = retain(&whole, BUDGET, |record| record.offset_delta == 40).unwrap().unwrap();
+            assert!(thin.len() < HEADER + 100, "{codec:?}: {}", thin.len());
+            let after = Header::read(&thin).unwrap();
+            assert_eq!(Codec::of(&after), Ok(codec));
+            assert_eq!((after.producer(), after.span()), (Some((7, 3, 11)), 100));
+            assert_eq!((after.attributes, after.base_timestamp), (before.attributes, before.base_timestamp));
+            assert_eq!((after.count, after.max_timestamp), (1, if is_log_time { 5000 } else { 960 }));
+            assert_eq!(all(&thin), all(&whole)[40..41]);
+        }
+    }
+}
+
+#[test]
 fn bombs_are_refused_and_not_expanded() {
     let value = vec![0; 8 << 20];
     let record =

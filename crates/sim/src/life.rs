@@ -570,6 +570,7 @@ impl Life {
         self.tally.evacuating_boots += u64::from(evacuated > 0);
         self.tally.adopted_segments += self.node.counter("log_adopted_segments");
         self.tally.punched_bytes += self.node.counter("log_punched_bytes");
+        self.tally.kafka_rewritten += self.node.counter("compaction_rewritten_batches");
         self.node.crash(&mut self.prng);
         self.adopted = 0;
         self.clients.iter_mut().for_each(|client| client.lost(&mut self.ledger));

@@ -46,6 +46,7 @@ pub const WITHIN_SIGHT: &[Bug] = &[
     Bug::RequeueToTail,
     Bug::ResurrectTrimmed,
     Bug::ReuseBeforeManifest,
+    Bug::RewriteDropsLive,
     Bug::SessionForEver,
     Bug::SettleNeighbour,
     Bug::ShareOfLeader,

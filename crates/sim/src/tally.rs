@@ -98,6 +98,7 @@ tally! {
     kafka_outlived: true,
     kafka_compacted: true,
     kafka_marks_gone: true,
+    kafka_rewritten: true,
     kafka_out_of_range: true,
     kafka_probes: true,
     kafka_transactions_refused: true,

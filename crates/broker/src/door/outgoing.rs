@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use base::{Now, Pool};
 use model::batch::{Producer, Summary};
 use model::{
-    ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record, Seq,
-    ShardId,
+    ConnId, EntryBuilder, GroupId, Lane, Limits, OpSequence, OperationKind, Origin, QueueId, Record,
+    Replaced, Seq, ShardId,
 };
 use queue::ConsumerKey;
 
@@ -204,6 +204,26 @@ impl Outgoing {
         if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
             self.seal_builder(turn.now, false);
         }
+    }
+
+    /// Adds a batch that stands in place of one that the log has.
+    pub(crate) fn rewrite(
+        &mut self,
+        turn: Turn<'_>,
+        log: QueueId,
+        replaced: &Replaced,
+        (summary, body): (&Summary, &[u8]),
+    ) -> OpSequence {
+        let half = turn.limits.entry_bytes_max / 2;
+        if self.builder.as_ref().is_some_and(|builder| builder.len() + body.len() > 2 * half) {
+            self.seal_builder(turn.now, false);
+        }
+        self.urgent = true;
+        let sequence = self.builder(turn.pool).rewrite(log, replaced, summary, body);
+        if self.builder.as_ref().is_some_and(|builder| builder.len() >= half) {
+            self.seal_builder(turn.now, false);
+        }
+        sequence
     }
 
     /// Adds an operation with an opaque body and tells `waits` when it is applied.

@@ -141,6 +141,10 @@ impl Broker {
             }
             Effect::Grown { log } => self.log_grown(log),
             Effect::Trimmed { .. } => {}
+            Effect::Rewritten { before, after, .. } => {
+                self.counters.rewritten += 1;
+                self.counters.rewritten_freed_bytes += u64::from(before.saturating_sub(after));
+            }
             // What an earlier start of this node proposed and is applied only now has nobody waiting for it; its
             // numbers must not be taken for those of this start.
             Effect::Applied { origin, .. } if origin.boot() != self.origin.boot() => {}

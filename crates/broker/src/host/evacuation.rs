@@ -139,7 +139,7 @@ fn batches_of(entry: &Entry<'_>, bytes: &[u8]) -> Option<Vec<NotedPiece>> {
                 let piece = PiecePlan { log: operation.object, at: start, ordinal: 0, start, length };
                 noted.push(NotedPiece { piece, crc });
             }
-            OperationKind::Append | OperationKind::Part => return None,
+            OperationKind::Append | OperationKind::Part | OperationKind::Rewrite => return None,
             _ => {}
         }
     }

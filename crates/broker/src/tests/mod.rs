@@ -1,5 +1,6 @@
 //! A broker driven directly: requests in, events out, over a disk in memory that may be held up.
 
+mod compaction;
 mod disk;
 mod groups;
 mod keeping;

@@ -102,7 +102,7 @@ fn the_drawing_of_a_checkpoint_holds() {
     fed.apply(|entry| entry.operation(OperationKind::Part, 0, QUEUE, &[16, 0, 0, 0, 9]));
     #[rustfmt::skip]
     let golden = [
-        3, 0, 1, 0,  5, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
+        4, 0, 1, 0,  5, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
         // The place: its number, boot and last sequence; one answer; 20 bytes expected in one piece.
         1, 0, 2, 0,  1, 0, 0, 0,  5, 1, 20, 1,  1, 1,  5, 64, 5,

@@ -3,8 +3,9 @@
 use ::model::batch::{Encoding, HEADER, KAFKA_MIN, Producer, Summary};
 use ::model::commit::{Commit, CommitOffset, Forget, Forgotten};
 use ::model::entry::{COORDINATOR, ENTRY_HEADER, LOG, OPERATION_HEADER};
+use ::model::rewrite::REWRITE_HEADER;
 use ::model::{
-    EntryBuilder, Index, NodeId, OpSequence, OperationKind, Origin, Protocol, QueueId, Seq, ShardId,
+    EntryBuilder, Index, NodeId, OpSequence, OperationKind, Origin, Protocol, QueueId, Replaced, Seq, ShardId,
 };
 use base::{Block, Pool, Prng};
 
@@ -66,6 +67,28 @@ impl Fed {
         let answers: Vec<_> = self.effects.iter().filter_map(answer).collect();
         assert_eq!(answers.len(), 1, "one answer for each append");
         answers[0]
+    }
+
+    /// What a rewrite of the batch at this offset would replace now.
+    fn replaced(&self, first: u64, left_out: u32) -> Replaced {
+        let chunk = self.log().chunk(first).unwrap();
+        Replaced { first, index: chunk.index, at: chunk.at, left_out }
+    }
+
+    /// Rewrites the batch at this offset, which loses so many records, and says whether that took place.
+    fn rewrite(&mut self, first: u64, left_out: u32) -> bool {
+        let (replaced, span) = (self.replaced(first, left_out), self.log().chunk(first).unwrap().span);
+        self.rewrite_as(replaced, span)
+    }
+
+    fn rewrite_as(&mut self, replaced: Replaced, span: u32) -> bool {
+        let summary = Summary { count: span - replaced.left_out, ..batch(None, span) };
+        self.apply(|entry| entry.rewrite(TOPIC, &replaced, &summary, &[7; KAFKA_MIN]));
+        self.effects.iter().any(|effect| matches!(effect, Effect::Rewritten { log: TOPIC, .. }))
+    }
+
+    fn drop_offsets(&mut self, first: u64, last: u64) {
+        self.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(first), Seq(last))]));
     }
 
     fn log(&self) -> &LogState {
@@ -131,7 +154,7 @@ fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
     let bytes = fed.checkpoint();
     #[rustfmt::skip]
     let head = [
-        3, 0, 1, 0,  7, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
+        4, 0, 1, 0,  7, 0, 0, 0, 0, 0, 0, 0,  0xe8, 3, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
         1, 0, 0, 0, 0, 0, 0, 0,  1, 0, 0, 0, 0, 0, 0, 0,
         // The place: eight operations, seven answers; of the appends the base offsets.
         1, 0, 2, 0,  1, 0, 0, 0,  8, 7, 0, 0,  1, 1,  1, 1,  1, 0,  1, 3,  2, 2,  1, 4,  1, 73,
@@ -141,9 +164,9 @@ fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
         // Id and configuration, start 4, end 75, highest timestamp 900, one epoch, two chunks, one producer.
         5, 0, 0, 0, 0, 0, 0, 0,  1, b't',  4, 75,  0x84, 3, 0, 0, 0, 0, 0, 0,  1, 2, 1,  0, 0,
         // At 3, entry 3, 70 offsets with removed ones, 70 records, taken in at 950, at 64 in the entry, 157 bytes; offsets 5 and 6 gone.
-        3, 3, 0x9a, 2, 70,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
+        3, 3, 0xb2, 4, 70,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
         12, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0, 0, 0, 0, 0,
-        0, 4, 8, 2,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
+        0, 4, 16, 2,  0x84, 3, 0, 0, 0, 0, 0, 0,  0xec, 14,  64, 0x9d, 1,
         // Producer 9 in epoch 1: two batches.
         9, 1, 0, 0xe8, 7, 2,  0, 2, 0,  3, 4, 73,
     ];
@@ -156,6 +179,14 @@ fn the_drawing_of_a_log_and_of_offsets_in_a_checkpoint_holds() {
     let read = GroupMachine::decode(&bytes).unwrap();
     assert_eq!(read.hash(), fed.machine.hash());
     assert_eq!(read.kept_ranges(), [(Index(3), Index(3)), (Index(7), Index(7))]);
+    // The format before had two flags behind the offsets.
+    let before = |bytes: &[u8], from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        [&bytes[..at], to, &bytes[at + from.len()..]].concat()
+    };
+    let log = before(&before(&log, &[3, 3, 0xb2, 4], &[3, 3, 0x9a, 2]), &[0, 4, 16, 2], &[0, 4, 8, 2]);
+    let bytes = [&[3][..], &head[1..], &log, &offsets].concat();
+    assert_eq!(GroupMachine::decode(&bytes).unwrap().hash(), fed.machine.hash());
 }
 
 #[test]
@@ -168,6 +199,8 @@ fn no_cut_or_flipped_checkpoint_panics_and_no_cut_one_is_believed() {
     }
     fed.apply(|entry| entry.ranges(OperationKind::Drop, 0, TOPIC, [(Seq(5), Seq(6)), (Seq(9), Seq(9))]));
     fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &4u64.to_le_bytes()));
+    fed.rewrite(6, 2);
+    fed.rewrite(9, 1);
     let bytes = fed.checkpoint();
     for cut in 0..bytes.len() {
         assert!(GroupMachine::decode(&bytes[..cut]).is_err());
@@ -208,6 +241,8 @@ fn no_bytes_make_apply_panic_and_a_refused_entry_changes_nothing() {
         entry.operation(OperationKind::Forget, 0, OFFSETS, &body);
         entry.operation(OperationKind::Part, 0, TOPIC, &[1, 0, 0, 0, 9]);
         entry.append_parts(&[TOPIC], true);
+        let replaced = Replaced { first: 0, index: Index(3), at: 64, left_out: 1 };
+        entry.rewrite(TOPIC, &replaced, &batch(None, 3), &[7; KAFKA_MIN]);
     });
     let mut prng = Prng::new(6);
     let whole = fed.blocks[3].as_slice();
@@ -286,6 +321,120 @@ fn a_log_is_trimmed_by_whole_batches_and_a_batch_goes_with_its_last_offset() {
     assert!(fed.effects.iter().any(answered), "the start never falls");
     assert!(!fed.effects.contains(&Effect::Trimmed { log: TOPIC }));
     assert_eq!((fed.log().records(), fed.log().bytes()), (10, (HEADER + KAFKA_MIN) as u64));
+}
+
+/// A log of three batches of ten, the first two with 150 bytes more than a rewrite has.
+fn three_batches() -> Fed {
+    let mut fed = Fed::new();
+    for producer in [Some((0, 0)), Some((0, 10)), None] {
+        let summary = batch(producer, 10);
+        fed.apply(|entry| entry.append_batch(TOPIC, &summary, &[7; KAFKA_MIN + 150]));
+    }
+    fed
+}
+
+#[test]
+fn a_rewrite_takes_the_place_of_a_batch_and_changes_nothing_else() {
+    let mut fed = three_batches();
+    fed.drop_offsets(10, 17);
+    let (before, records) = (fed.log().bytes(), fed.log().records());
+    let chunk = |fed: &Fed| {
+        let chunk = fed.log().chunk(12).unwrap();
+        (chunk.first, chunk.span, chunk.records, chunk.timestamp_max, fed.log().removed_of(&chunk))
+    };
+    let was = chunk(&fed);
+    assert!(fed.rewrite(10, 8));
+    let bytes = (HEADER + KAFKA_MIN) as u32;
+    assert!(fed.effects.contains(&Effect::Rewritten { log: TOPIC, before: bytes + 150, after: bytes }));
+    assert!(
+        fed.effects.contains(&Effect::Freed(Index(3)))
+            && !fed.effects.contains(&Effect::Grown { log: TOPIC })
+    );
+    assert_eq!((chunk(&fed), fed.log().bytes()), (was, before - 150));
+    assert_eq!((fed.log().records(), fed.log().end()), (records, 30));
+    let found = fed.log().chunk(12).unwrap();
+    let at = (ENTRY_HEADER + OPERATION_HEADER + REWRITE_HEADER) as u32;
+    assert_eq!((found.index, found.at, found.bytes, found.left_out), (Index(6), at, bytes, 8));
+    assert_eq!(fed.pieces(6), [LivePiece { log: TOPIC, at, ordinal: 0, start: at, length: bytes }]);
+    // The producer goes on, and what it had sent is known.
+    assert_eq!(fed.append(Some((0, 10)), 10), stored(10, 10, true));
+    assert_eq!(fed.append(Some((0, 20)), 1), stored(30, 1, false));
+    // The next one needs what was removed since, and says where this one is.
+    fed.drop_offsets(18, 18);
+    assert!(fed.rewrite(10, 9));
+    assert_eq!(fed.pieces(6), []);
+    assert_eq!(fed.log().bytes(), before - 150 + u64::from(bytes));
+    fed.drop_offsets(19, 19);
+    assert!(fed.effects.contains(&Effect::Freed(Index(10))), "the last one is gone");
+    assert_eq!(fed.log().chunk(10).map(|chunk| chunk.first), Some(20));
+}
+
+#[test]
+fn a_rewrite_of_what_is_not_there_any_more_is_void_and_holds_nothing() {
+    let mut fed = three_batches();
+    fed.drop_offsets(10, 17);
+    let replaced = fed.replaced(10, 8);
+    assert!(!fed.rewrite_as(Replaced { first: 11, ..replaced }, 10), "another offset");
+    assert!(!fed.rewrite_as(Replaced { index: Index(4), ..replaced }, 10), "another entry");
+    assert!(!fed.rewrite_as(Replaced { at: 65, ..replaced }, 10), "another place");
+    assert!(!fed.rewrite_as(replaced, 9), "other offsets");
+    assert!(!fed.rewrite_as(Replaced { left_out: 9, ..replaced }, 10), "without what is there");
+    assert!(fed.effects.contains(&Effect::Freed(Index(fed.blocks.len() as u64))));
+    assert!(fed.rewrite_as(replaced, 10));
+    let now = fed.machine.hash();
+    assert!(!fed.rewrite_as(replaced, 10), "once is enough");
+    assert!(fed.effects.contains(&Effect::Freed(Index(fed.blocks.len() as u64))));
+    assert_ne!(fed.machine.hash(), now, "but for the number of the last operation");
+    // What was removed before the rewrite was applied stays removed.
+    let replaced = fed.replaced(0, 2);
+    fed.drop_offsets(0, 4);
+    assert!(fed.rewrite_as(replaced, 10));
+    let chunk = fed.log().chunk(0).unwrap();
+    assert_eq!((fed.log().removed_of(&chunk), chunk.left_out), (5, 2));
+    // A batch that went as a whole does not come back.
+    for gone in [OperationKind::Trim, OperationKind::Drop] {
+        let replaced = fed.replaced(if gone == OperationKind::Trim { 0 } else { 20 }, 0);
+        match gone {
+            OperationKind::Trim => fed.apply(|entry| entry.operation(gone, 0, TOPIC, &10u64.to_le_bytes())),
+            _ => fed.drop_offsets(20, 29),
+        }
+        assert!(!fed.rewrite_as(replaced, 10), "{gone:?}");
+    }
+    fed.apply(|entry| entry.operation(OperationKind::Delete, 0, TOPIC, &[]));
+    assert!(!fed.rewrite_as(replaced, 10), "no log");
+    assert_eq!(fed.machine.kept_ranges(), []);
+}
+
+#[test]
+fn what_is_needed_is_known_though_a_rewrite_stands_behind_what_follows_it() {
+    let mut fed = three_batches();
+    fed.drop_offsets(0, 8);
+    fed.drop_offsets(20, 28);
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &1u64.to_le_bytes()));
+    assert!(fed.rewrite(20, 9) && fed.rewrite(0, 8));
+    for machine in [&fed.machine, &GroupMachine::decode(&fed.checkpoint()).unwrap()] {
+        assert_eq!(machine.hash(), fed.machine.hash());
+        let needed = |index| machine.needs(TOPIC, Index(index), Index(index));
+        assert_eq!((1..=10).filter(|index| needed(*index)).collect::<Vec<_>>(), [3, 8, 9]);
+        assert!(machine.needs(TOPIC, Index(4), Index(8)) && !machine.needs(TOPIC, Index(4), Index(7)));
+        assert_eq!(machine.kept_ranges(), [(Index(3), Index(3)), (Index(8), Index(9))]);
+        let log = machine.log(TOPIC).unwrap();
+        let places: Vec<_> = log.chunks_from(0).map(|chunk| (chunk.first, chunk.index.0)).collect();
+        assert_eq!(places, [(0, 9), (10, 3), (20, 8)]);
+        assert_eq!(log.bytes(), fed.log().bytes());
+        for chunk in log.chunks_from(0) {
+            assert!(machine.needs_piece(TOPIC, chunk.index, chunk.at, 0));
+        }
+        let appended = OPERATION_HEADER as u32 + ENTRY_HEADER as u32;
+        assert!(!machine.needs_piece(TOPIC, Index(2), appended, 0), "it is elsewhere now");
+        let live = machine.live_batches(Index(3), std::iter::once((TOPIC, appended)));
+        assert_eq!(live, Some(vec![true]));
+    }
+    // Whatever is appended behind it lies in later entries still.
+    fed.append(None, 3).unwrap();
+    assert!(fed.machine.needs(TOPIC, Index(10), Index(10)));
+    fed.apply(|entry| entry.operation(OperationKind::Trim, 0, TOPIC, &30u64.to_le_bytes()));
+    assert_eq!(fed.machine.kept_ranges(), [(Index(10), Index(10))]);
 }
 
 #[test]
@@ -371,6 +520,8 @@ fn a_checkpoint_that_does_not_say_when_batches_came_is_read() {
     let times = [&900u64.to_le_bytes()[..], &[0xec, 14]].concat();
     let at = bytes.windows(10).position(|window| window == times).expect("the batch's times");
     bytes.drain(at + 8..at + 10);
+    // Three offsets, no flags.
+    bytes[at - 2] = 12;
     bytes[0] = 2;
     let read = GroupMachine::decode(&bytes).unwrap();
     let chunk = read.log(TOPIC).unwrap().chunk(0).unwrap();

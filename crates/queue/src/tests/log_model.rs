@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ::model::Replaced;
 use ::model::batch::{Producer, Summary};
 use ::model::commit::{Commit, Forget, Forgotten};
 
@@ -23,6 +24,10 @@ pub(super) struct LogBatch {
     pub(super) in_parts: bool,
     /// The entries it is in.
     pub(super) entries: Vec<u64>,
+    /// Where its header begins there; 0 in parts.
+    pub(super) at: u32,
+    /// Removed offsets that it was rewritten without.
+    pub(super) left_out: u32,
     /// Per offset.
     pub(super) removed: Vec<bool>,
 }
@@ -106,7 +111,7 @@ impl Log {
         &mut self,
         summary: &Summary,
         bytes: &[u8],
-        index: u64,
+        place: (u64, u32),
         now_ms: u64,
     ) -> Answer {
         let span = u64::from(summary.span);
@@ -116,7 +121,7 @@ impl Log {
             return Ok((base, base + span, true));
         }
         let base = self.end;
-        self.append(summary, bytes, index);
+        self.append(summary, bytes, place);
         if let Some(producer) = &summary.producer {
             let first = i64::from(producer.base_sequence);
             let last = (first + span as i64 - 1) % (1 << 31);
@@ -126,7 +131,7 @@ impl Log {
         Ok((base, base + span, false))
     }
 
-    pub(super) fn append(&mut self, summary: &Summary, bytes: &[u8], index: u64) {
+    pub(super) fn append(&mut self, summary: &Summary, bytes: &[u8], (index, at): (u64, u32)) {
         self.all.push(LogBatch {
             first: self.end,
             records: u64::from(summary.count),
@@ -135,6 +140,8 @@ impl Log {
             bytes: bytes.to_vec(),
             in_parts: false,
             entries: vec![index],
+            at,
+            left_out: 0,
             removed: vec![false; summary.span as usize],
         });
         self.end += u64::from(summary.span);
@@ -149,9 +156,34 @@ impl Log {
             bytes: row.to_vec(),
             in_parts: true,
             entries: entries.to_vec(),
+            at: 0,
+            left_out: 0,
             removed: vec![false],
         });
         self.end += 1;
+    }
+
+    /// Puts these bytes in place of a batch and returns how many bytes it had and has; `None` where they do not fit.
+    pub(super) fn rewrite(
+        &mut self,
+        replaced: &Replaced,
+        summary: &Summary,
+        bytes: &[u8],
+        (index, at): (u64, u32),
+    ) -> Option<(u32, u32)> {
+        let is_there = self.batches().any(|batch| batch.first == replaced.first && !batch.in_parts);
+        let batch = self.all.iter_mut().find(|batch| batch.first == replaced.first).filter(|_| is_there)?;
+        let removed = batch.removed.iter().filter(|removed| **removed).count();
+        let is_it = batch.entries == [replaced.index.0] && batch.at == replaced.at;
+        let is_same =
+            batch.removed.len() == summary.span as usize && u64::from(summary.count) <= batch.records;
+        if !is_it || !is_same || replaced.left_out as usize > removed {
+            return None;
+        }
+        let before = batch.bytes.len() as u32;
+        (batch.bytes, batch.entries, batch.at) = (bytes.to_vec(), vec![index], at);
+        batch.left_out = replaced.left_out;
+        Some((before, bytes.len() as u32))
     }
 
     pub(super) fn trim(&mut self, bound: u64) -> bool {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ::model::commit::{Commit, Forget};
 use ::model::entry::{COORDINATOR, COUNT, HAND_OUT, LOG};
-use ::model::{Entry, Operation, OperationKind};
+use ::model::rewrite::REWRITE_HEADER;
+use ::model::{Entry, Operation, OperationKind, Replaced};
 
 use super::log_model::{Answer, Coordinator, Log};
 use crate::origins::WINDOW;
@@ -92,6 +93,7 @@ pub(super) struct Told {
     pub(super) appended: Vec<(u64, u64, u64, Answer)>,
     pub(super) grown: Vec<u64>,
     pub(super) trimmed: Vec<u64>,
+    pub(super) rewritten: Vec<(u64, u32, u32)>,
 }
 
 impl Told {
@@ -122,6 +124,7 @@ impl Told {
                 }
                 Effect::Grown { log } => told.grown.push(log.0),
                 Effect::Trimmed { log } => told.trimmed.push(log.0),
+                Effect::Rewritten { log, before, after } => told.rewritten.push((log.0, before, after)),
             }
         }
         told
@@ -200,8 +203,9 @@ impl Group {
     fn append_native(&mut self, index: u64, operation: &Operation<'_>, told: &mut Told) -> Answer {
         let (_, batch) = operation.append().unwrap();
         let Some(log) = self.logs.get_mut(&operation.object.0) else { return Err(AppendRefusal::NoLog) };
-        let summary = batch.unwrap().1.summary;
-        let answer = log.append_native(&summary, operation.body, index, self.time_ms);
+        let (at, batch) = batch.unwrap();
+        let place = (index, at as u32);
+        let answer = log.append_native(&batch.summary, operation.body, place, self.time_ms);
         if matches!(answer, Ok((_, _, false))) {
             told.grown.push(operation.object.0);
         }
@@ -285,6 +289,14 @@ impl Group {
                     coordinator.forget(&Forget::decode(operation.body).unwrap());
                 }
             }
+            OperationKind::Rewrite => {
+                let (replaced, batch) = Replaced::decode(operation.body).unwrap();
+                let (bytes, at) = (&operation.body[REWRITE_HEADER..], operation.at + REWRITE_HEADER);
+                let log = self.logs.get_mut(&id);
+                let place = (index, at as u32);
+                let rewritten = log.and_then(|log| log.rewrite(&replaced, &batch.summary, bytes, place));
+                told.rewritten.extend(rewritten.map(|(before, after)| (id, before, after)));
+            }
             OperationKind::Topology => unreachable!("never generated"),
         }
         None
@@ -347,7 +359,7 @@ impl Group {
                 match batch {
                     Some((at, batch)) => {
                         let bytes = &operation.body[at - operation.at..];
-                        log.append(&batch.summary, bytes, index);
+                        log.append(&batch.summary, bytes, (index, at as u32));
                     }
                     None => log.append_row(&rows[0].0, &rows[0].1, self.stamped_ms),
                 }

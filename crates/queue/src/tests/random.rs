@@ -697,6 +697,7 @@ fn every_planted_bug_is_found() {
         Bug::CommitGoesBack,
         Bug::ForgetProducerOnCheckpoint,
         Bug::ResurrectTrimmed,
+        Bug::RewriteForgottenByTrim,
     ];
     (0..20).for_each(|seed| run(seed, 150));
     for bug in here {

@@ -49,6 +49,8 @@ fn messages(name: &str) -> Option<&'static str> {
 fn log(name: &str) -> Option<&'static str> {
     Some(match name {
         "checkpoints" => "Checkpoints of groups that were written",
+        "compaction_freed_bytes" => "Bytes that batches of compacted topics lost by being rewritten",
+        "compaction_rewritten_batches" => "Batches of compacted topics rewritten without what was removed",
         "log_cache_bytes" => "Memory that holds entries for reading them again",
         "log_entries" => "Entries written to the log",
         "log_entries_per_sync" => "Entries that one sync made durable, on average since the start",

@@ -4,10 +4,12 @@
 //! offset of each key, then walks the log from its start and has the machine remove what is older. A deleted key's
 //! last record goes once readers had the time its topic gives them, and only behind everything older of that key: the
 //! removals of a pass are proposed in the order of offsets. What of a batch was removed is not shown to any reader
-//! any more; its bytes go with the last record of the batch.
+//! any more; its bytes go when the pass rewrites what little is left of a batch (see `rewriting`), or with the batch.
+
+use std::collections::BTreeSet;
 
 use base::{Bug, Map, map, planted};
-use model::{GroupId, LogRefusal, OperationKind, QueueId, Seq};
+use model::{GroupId, LogRefusal, OpSequence, OperationKind, QueueId, Seq};
 use topology::TopicSettings;
 
 use super::closing::Closed;
@@ -24,14 +26,19 @@ const OPENED_BYTES_MAX: usize = 64 << 20;
 /// A pass over one log.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    group: GroupId,
-    log: QueueId,
+    pub(super) group: GroupId,
+    pub(super) log: QueueId,
     settings: TopicSettings,
     phase: Phase,
     /// The next offset to look at.
-    next: u64,
+    pub(super) next: u64,
     /// Nothing from here on is looked at.
-    limit: u64,
+    pub(super) limit: u64,
+    /// The operation that must be applied before batches are rewritten: it removes some of their records, or enough
+    /// of them is being rewritten already.
+    pub(super) awaited: OpSequence,
+    /// Bytes rewritten behind that operation.
+    pub(super) rewritten_bytes: usize,
     /// The last offset of each key that was appended since the last pass.
     latest: Map<Vec<u8>, u64>,
     keys_bytes: usize,
@@ -41,14 +48,19 @@ pub(crate) struct Pass {
 enum Phase {
     Noting,
     Removing,
+    Rewriting,
 }
 
 /// Where compaction of this host's logs is.
 #[derive(Debug)]
 pub(crate) struct Compaction {
-    pass: Option<Pass>,
+    pub(super) pass: Option<Pass>,
     /// The batch that is next must come from disk first.
     pub waits_for_disk: bool,
+    /// What was proposed must be applied first.
+    pub(super) waits_for_group: bool,
+    /// Logs whose batches wait to be rewritten until the disk has room for them.
+    pub(super) put_off: BTreeSet<QueueId>,
     /// Up to where each log was compacted.
     cleaned: Map<QueueId, u64>,
     /// Up to where each log may be compacted.
@@ -58,12 +70,20 @@ pub(crate) struct Compaction {
 
 impl Compaction {
     pub(crate) fn new(seed: u64) -> Compaction {
-        Compaction { pass: None, waits_for_disk: false, cleaned: map(seed), closed: map(seed), seed }
+        Compaction {
+            pass: None,
+            waits_for_disk: false,
+            waits_for_group: false,
+            put_off: BTreeSet::new(),
+            cleaned: map(seed),
+            closed: map(seed),
+            seed,
+        }
     }
 
     /// Whether it would go on at once.
     pub(crate) fn is_busy(&self) -> bool {
-        self.pass.is_some() && !self.waits_for_disk
+        self.pass.is_some() && !self.waits_for_disk && !self.waits_for_group
     }
 }
 
@@ -90,17 +110,26 @@ impl Broker {
                     continue;
                 };
                 if best.as_ref().is_none_or(|(most, _)| permille > *most) {
-                    let latest = map(self.host.logs.compaction.seed);
-                    let (group, next) = (group.id, from);
-                    let phase = Phase::Noting;
-                    best = Some((
-                        permille,
-                        Pass { group, log, settings, phase, next, limit, latest, keys_bytes: 0 },
-                    ));
+                    let seed = self.host.logs.compaction.seed;
+                    best = Some((permille, Pass::new((group.id, log), settings, (from, limit), seed)));
                 }
             }
         }
-        self.host.logs.compaction.pass = best.map(|(_, pass)| pass);
+        let pass = best.map(|(_, pass)| pass);
+        self.host.logs.compaction.pass = pass.or_else(|| self.put_off_pass());
+    }
+
+    /// A pass that only rewrites, over a log that could not be rewritten when it was its turn.
+    fn put_off_pass(&mut self) -> Option<Pass> {
+        if self.alarm.is_some() {
+            return None;
+        }
+        let log = self.host.logs.compaction.put_off.pop_first()?;
+        let group = self.host.groups.iter().find(|group| group.machine.log(log).is_some())?;
+        let state = group.machine.log(log)?;
+        let settings = self.topology.topic_of(log)?.0.settings();
+        let (offsets, seed) = ((state.start(), state.end()), self.host.logs.compaction.seed);
+        Some(Pass { phase: Phase::Rewriting, ..Pass::new((group.id, log), settings, offsets, seed) })
     }
 
     /// Goes on with the pass under way by one batch.
@@ -113,6 +142,9 @@ impl Broker {
         let Some(at) = self.host.by_group.get(&pass.group).copied() else { return };
         let Some(state) = self.host.groups[at].machine.log(pass.log) else { return };
         let start = state.start();
+        if pass.phase == Phase::Rewriting {
+            return self.rewrite_next(pass, at);
+        }
         let chunk = state.chunk(pass.next.max(start)).map(|chunk| Chunk::of(state, &chunk));
         let Some(chunk) = chunk.filter(|chunk| chunk.first < pass.limit) else {
             return self.end_of_phase(pass, start);
@@ -128,15 +160,15 @@ impl Broker {
             Some(Ok((block, range))) => {
                 let ranges = pass.walk(&block.as_slice()[range], &chunk, (start, self.now.wall_ms as i64));
                 pass.next = chunk.end;
-                self.remove_records(&pass, ranges.unwrap_or_default());
+                self.remove_records(&mut pass, ranges.unwrap_or_default());
             }
         }
         self.host.logs.compaction.pass = Some(pass);
     }
 
-    fn remove_records(&mut self, pass: &Pass, ranges: Vec<(Seq, Seq)>) {
+    fn remove_records(&mut self, pass: &mut Pass, ranges: Vec<(Seq, Seq)>) {
         if let Some(outgoing) = self.door.outgoing(pass.group).filter(|_| !ranges.is_empty()) {
-            outgoing.ranges(&self.pool, OperationKind::Drop, pass.log, ranges);
+            pass.awaited = outgoing.ranges(&self.pool, OperationKind::Drop, pass.log, ranges);
         }
     }
 
@@ -148,12 +180,36 @@ impl Broker {
             }
             Phase::Removing => {
                 self.host.logs.compaction.cleaned.insert(pass.log, pass.limit);
+                (pass.phase, pass.next) = (Phase::Rewriting, start);
+                pass.latest = map(self.host.logs.compaction.seed);
+                self.host.logs.compaction.pass = Some(pass);
             }
+            Phase::Rewriting => {}
         }
     }
 }
 
 impl Pass {
+    fn new(
+        (group, log): (GroupId, QueueId),
+        settings: TopicSettings,
+        (next, limit): (u64, u64),
+        seed: u64,
+    ) -> Pass {
+        Pass {
+            group,
+            log,
+            settings,
+            phase: Phase::Noting,
+            next,
+            limit,
+            awaited: OpSequence(0),
+            rewritten_bytes: 0,
+            latest: map(seed),
+            keys_bytes: 0,
+        }
+    }
+
     /// Looks at one batch from the log's start on: notes its keys, or returns what of it goes.
     fn walk(
         &mut self,
@@ -183,7 +239,7 @@ impl Pass {
                         _ => ranges.push((Seq(offset), Seq(offset))),
                     }
                 }
-                Phase::Removing => {}
+                Phase::Removing | Phase::Rewriting => {}
             }
         }
         if self.phase == Phase::Noting && self.keys_bytes > KEYS_BYTES_MAX {

@@ -9,6 +9,7 @@ mod coordinating;
 mod keeping;
 mod offsets;
 mod reading;
+mod rewriting;
 mod streaming;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -30,11 +30,15 @@ pub(super) struct Chunk {
     pub bytes: usize,
     pub taken_ms: i64,
     pub in_parts: bool,
+    /// How many of its offsets were removed.
+    pub removed: u64,
+    /// Its bytes have records that were removed.
     pub thinned: bool,
 }
 
 impl Chunk {
     pub fn of(state: &queue::LogState, chunk: &ChunkAt<'_>) -> Chunk {
+        let removed = state.removed_of(chunk);
         Chunk {
             index: chunk.index,
             at: chunk.at,
@@ -43,7 +47,8 @@ impl Chunk {
             bytes: chunk.bytes as usize,
             taken_ms: chunk.taken_ms,
             in_parts: !chunk.parts.is_empty(),
-            thinned: state.has_removed(chunk),
+            removed,
+            thinned: removed > u64::from(chunk.left_out),
         }
     }
 }
@@ -240,9 +245,7 @@ impl Broker {
     ) -> Option<Result<(Block, Range<usize>), LogRefusal>> {
         let group = &self.host.groups[at];
         // Two that differ in what was removed of them are not the same.
-        let removed_of = |state: &queue::LogState| Some(state.removed_of(&state.chunk(chunk.first)?));
-        let removed = group.machine.log(log).filter(|_| chunk.thinned).and_then(removed_of).unwrap_or(0);
-        let key = (group.id, log, chunk.first, removed);
+        let key = (group.id, log, chunk.first, chunk.removed);
         if let Some(block) = self.host.logs.converted.find(&key) {
             let length = block.len();
             return Some(Ok((block, 0..length)));

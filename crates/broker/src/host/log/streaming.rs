@@ -396,7 +396,8 @@ impl Broker {
         let state = self.host.groups[at].machine.log(follower.log);
         let place = state.and_then(|state| state.chunk(chunk.first));
         let removed = |offset| {
-            chunk.thinned && state.zip(place).is_some_and(|(state, place)| state.is_removed(&place, offset))
+            chunk.removed > 0
+                && state.zip(place).is_some_and(|(state, place)| state.is_removed(&place, offset))
         };
         let (filter, read_block) = (follower.filter.clone(), self.settings.read_block);
         let passed_over = |row: &[u8]| filter.as_ref().is_some_and(|filter| !takes(filter, row, read_block));

@@ -3,7 +3,7 @@
 use ::model::batch::{Encoding, KAFKA_MIN, Producer, Summary};
 use ::model::commit::{Commit, CommitOffset, Forget, Forgotten};
 use ::model::entry::{COORDINATOR, LOG};
-use ::model::{Index, OperationKind, Protocol, QueueId, Seq};
+use ::model::{Index, OperationKind, Protocol, QueueId, Replaced, Seq};
 
 use super::super::log_model::{Log, LogBatch};
 use super::World;
@@ -39,7 +39,8 @@ impl World {
             0..2 => self.configure_log(),
             2..50 => self.append_native(),
             50..60 => self.trim(),
-            60..72 => self.remove(),
+            60..68 => self.remove(),
+            68..72 => self.rewrite(),
             72..73 => self.delete_other(),
             73..90 => self.commit(),
             90..96 => self.forget(),
@@ -138,6 +139,43 @@ impl World {
         self.propose(|_, entry| entry.ranges(OperationKind::Drop, 0, QueueId(id), ranges));
     }
 
+    /// Smaller batches in place of some that are there; at times of what is not, or not there any more.
+    fn rewrite(&mut self) {
+        let id = QueueId(self.log_id());
+        self.propose(|world, entry| {
+            for _ in 0..1 + world.prng.below(2) {
+                let Some((replaced, summary)) = world.rewritten(id) else { return };
+                let mut body = world.body();
+                body.resize(KAFKA_MIN + body.len(), 7);
+                entry.rewrite(id, &replaced, &summary, &body);
+            }
+        });
+    }
+
+    fn rewritten(&mut self, id: QueueId) -> Option<(Replaced, Summary)> {
+        let state = self.machine.log(id)?;
+        let chunks: Vec<ChunkAt<'_>> = state.chunks_from(0).collect();
+        let chunk = chunks.get(self.prng.below(chunks.len().max(1) as u64) as usize)?;
+        let left_out = state.removed_of(chunk) as u32;
+        let mut replaced = Replaced { first: chunk.first, index: chunk.index, at: chunk.at, left_out };
+        let mut summary = Summary {
+            encoding: Encoding::KafkaV2,
+            count: 1 + self.prng.below(u64::from(chunk.records)) as u32,
+            span: chunk.span,
+            ..Summary::new(Protocol::Kafka, 0)
+        };
+        match self.prng.below(20) {
+            0 => replaced.first += 1,
+            1 => replaced.index.0 -= 1,
+            2 => replaced.at = replaced.at.wrapping_sub(1),
+            3 => replaced.left_out += 1,
+            4 => summary.span += 1,
+            5 => (summary.count, summary.span) = (summary.count + 1, summary.span.max(summary.count + 1)),
+            _ => replaced.left_out -= self.prng.below(2).min(u64::from(left_out)) as u32,
+        }
+        Some((replaced, summary))
+    }
+
     fn group_name(&mut self) -> String {
         format!("group-{}", self.prng.below(12))
     }
@@ -227,6 +265,8 @@ impl World {
             found.block.as_slice()[start..start + length as usize].to_vec()
         };
         if chunk.parts.is_empty() {
+            assert!(self.machine.needs_piece(QueueId(id), chunk.index, chunk.at, 0));
+            assert!(self.machine.needs(QueueId(id), chunk.index, chunk.index));
             return read(chunk.index, chunk.at, chunk.bytes);
         }
         chunk.parts.iter().flat_map(|part| read(Index(part.index), part.at, part.len)).collect()
@@ -254,6 +294,8 @@ fn compare_chunks(state: &LogState, log: &Log) {
     }
     for (chunk, batch) in state.chunks_from(0).zip(&batches) {
         assert_eq!(chunk.parts.is_empty(), !batch.in_parts);
+        let place = (chunk.index.0, chunk.at, chunk.left_out);
+        assert!(batch.in_parts || place == (batch.entries[0], batch.at, batch.left_out));
         assert_eq!(state.has_removed(&chunk), batch.removed.contains(&true));
         for (offset, removed) in (batch.first..).zip(&batch.removed) {
             assert_eq!(state.is_removed(&chunk, offset), *removed);
