@@ -374,6 +374,9 @@ impl Life {
         let prng = &mut self.prng;
         if rarely(prng, faults.wall_jumps) {
             self.tally.wall_jumps += 1;
+            // The node may have used the time that it was.
+            let now_ms = self.node.now.wall_ms;
+            self.kafka.iter_mut().for_each(|kafka| kafka.see_clock(now_ms));
             let jump = prng.below(7_200_000);
             let wall = &mut self.node.now.wall_ms;
             *wall = if prng.chance(1, 2) { *wall + jump } else { wall.saturating_sub(jump) };

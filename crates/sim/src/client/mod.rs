@@ -42,7 +42,7 @@ pub struct Link {
     /// Whether it asked to be told when publishers are held back.
     asks_for_blocked: bool,
     is_blocked: bool,
-    /// Whether the node has confirmed a publish here, and so knows that there are publishes.
+    /// Whether the node has confirmed here what went to a queue: so it knows that there are publishes to hold back.
     has_published: bool,
     is_loud: bool,
 }
@@ -132,11 +132,13 @@ impl Link {
         if let Method::ChannelClose { reply_text, .. } = &method {
             return Err(("L10", format!("the node closed channel {number}: {reply_text}")));
         }
-        self.has_published |= matches!(method, Method::BasicAck { .. });
+        let before = ledger.seen.confirmed;
         match self.channels.get_mut(&number) {
-            Some(channel) => channel.method(method, ledger),
-            None => Err(("L2", format!("{method:?} on channel {number}, which is closed"))),
+            Some(channel) => channel.method(method, ledger)?,
+            None => return Err(("L2", format!("{method:?} on channel {number}, which is closed"))),
         }
+        self.has_published |= ledger.seen.confirmed > before;
+        Ok(())
     }
 
     fn method(&mut self, method: &Method<'_>, ledger: &mut Ledger) -> Result<(), Fault> {

@@ -269,10 +269,14 @@ impl Side {
         }
     }
 
+    /// What the node's clock says now.
+    pub fn see_clock(&mut self, now_ms: u64) {
+        self.journal.see_clock(now_ms as i64);
+    }
+
     /// Every client reads what has come and does what it may.
     pub fn turn(&mut self, acts: Acts, around: &mut Around<'_>) -> Result<(), Fault> {
-        let now = around.node.now.wall_ms as i64;
-        self.journal.see_clock(now);
+        self.see_clock(around.node.now.wall_ms);
         for at in 0..self.clients.len() {
             self.turn_of(at, acts, around)?;
         }
