@@ -36,6 +36,14 @@ SCENARIOS = {
 PACED = ["--size", "1024", "--batch", "262144", "--rate", "200000"]
 HELD = ["--size", "1024", "--batch", "262144", "--mode", "produce", "--pipeline", "20", "--retention-bytes", str(4 << 30)]
 RING = 1 << 30
+FIGURES = (
+    "megabytes_per_second",
+    "messages_per_second",
+    "server_cpu_us_per_mb",
+    "server_cpu_us_per_message",
+    "confirm_us_p50",
+    "confirm_us_p99",
+)
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>waystation</groupId><artifactId>kafka-server</artifactId><version>1</version>
 <dependencies><dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -232,7 +240,9 @@ def main():
     print("| scenario | server | MB/s | records/s | CPU us per MB | records per CPU second | confirm p50 us | p99 us |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (scenario, peer), reports in figures.items():
-        median = {key: statistics.median(report[key] for report in reports) for key in reports[0] if isinstance(reports[0][key], (int, float))}
+        # A figure that could not be taken in some run is absent there.
+        known = {key: [report[key] for report in reports if key in report] for key in FIGURES}
+        median = {key: statistics.median(values) if values else float("nan") for key, values in known.items()}
         per_second = 1e6 / median["server_cpu_us_per_message"]
         print(
             f"| {scenario} | {peer} | {median['megabytes_per_second']:.0f} | {median['messages_per_second']:.0f} "
