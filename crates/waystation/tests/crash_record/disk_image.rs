@@ -73,12 +73,17 @@ fn place(path: &Path, from: &Path, to: &Path) -> PathBuf {
     to.join(path.strip_prefix(from).expect("below the data directory"))
 }
 
+/// Of two syncs that overlap, on two threads, the one that began first may return last: it takes nothing back.
+fn rises(until: &mut usize, begun: usize) {
+    *until = begun.max(*until);
+}
+
 /// For every file, the last step that a sync of it covers.
 fn certain_until(steps: &[Step]) -> BTreeMap<usize, usize> {
     let mut until = BTreeMap::new();
     for step in steps {
         if let Step::Synced { file, begun } = step {
-            until.insert(*file, *begun);
+            rises(until.entry(*file).or_default(), *begun);
         }
     }
     until
@@ -134,7 +139,7 @@ fn names(steps: &[Step], rest: Rest, prng: &mut Prng) -> BTreeMap<PathBuf, usize
     let mut until: BTreeMap<&Path, usize> = BTreeMap::new();
     for step in steps {
         if let Step::DirectorySynced { path, begun } = step {
-            until.insert(path, *begun);
+            rises(until.entry(path.as_path()).or_default(), *begun);
         }
     }
     let mut present: BTreeMap<PathBuf, usize> = BTreeMap::new();
