@@ -19,3 +19,6 @@ mod tests;
 
 pub use broker::{Broker, Notice, ReadBlock, Settings, WriteBlock};
 pub use parcel::Parcel;
+
+/// Bytes a compressed batch may become when it is opened, whoever looks into it.
+pub(crate) const OPENED_BYTES_MAX: usize = 64 << 20;

@@ -7,12 +7,9 @@ use model::{ConnId, LogAnswer, LogRefusal, QueueId};
 use recordbatch::Rules;
 use topology::TopicSettings;
 
-use crate::Broker;
 use crate::door::outgoing::{Appending, Turn};
 use crate::log_parcel::AppendAnswer;
-
-/// Bytes a compressed batch may become where its records must be looked at.
-const OPENED_BYTES_MAX: usize = 64 << 20;
+use crate::{Broker, OPENED_BYTES_MAX};
 
 impl Broker {
     /// Takes one batch for one partition. It is answered once it is durable on a majority and applied.

@@ -14,14 +14,12 @@ use topology::TopicSettings;
 
 use super::closing::Closed;
 use super::reading::Chunk;
-use crate::Broker;
+use crate::{Broker, OPENED_BYTES_MAX};
 
 /// Bytes of keys that a pass remembers; what does not fit is for the next pass.
 const KEYS_BYTES_MAX: usize = 64 << 20;
 /// What a key costs beside its bytes.
 const KEY_BYTES: usize = 48;
-/// Bytes a compressed batch may become.
-const OPENED_BYTES_MAX: usize = 64 << 20;
 
 /// A pass over one log.
 #[derive(Debug)]
@@ -37,6 +35,8 @@ pub(crate) struct Pass {
     /// The operation that must be applied before batches are rewritten: it removes some of their records, or enough
     /// of them is being rewritten already.
     pub(super) awaited: OpSequence,
+    /// That operation is not applied yet.
+    pub(super) waits_for_group: bool,
     /// Bytes rewritten behind that operation.
     pub(super) rewritten_bytes: usize,
     /// The last offset of each key that was appended since the last pass.
@@ -57,8 +57,6 @@ pub(crate) struct Compaction {
     pub(super) pass: Option<Pass>,
     /// The batch that is next must come from disk first.
     pub waits_for_disk: bool,
-    /// What was proposed must be applied first.
-    pub(super) waits_for_group: bool,
     /// Logs whose batches wait to be rewritten until the disk has room for them.
     pub(super) put_off: BTreeSet<QueueId>,
     /// Up to where each log was compacted.
@@ -73,7 +71,6 @@ impl Compaction {
         Compaction {
             pass: None,
             waits_for_disk: false,
-            waits_for_group: false,
             put_off: BTreeSet::new(),
             cleaned: map(seed),
             closed: map(seed),
@@ -83,7 +80,7 @@ impl Compaction {
 
     /// Whether it would go on at once.
     pub(crate) fn is_busy(&self) -> bool {
-        self.pass.is_some() && !self.waits_for_disk && !self.waits_for_group
+        !self.waits_for_disk && self.pass.as_ref().is_some_and(|pass| !pass.waits_for_group)
     }
 }
 
@@ -204,6 +201,7 @@ impl Pass {
             next,
             limit,
             awaited: OpSequence(0),
+            waits_for_group: false,
             rewritten_bytes: 0,
             latest: map(seed),
             keys_bytes: 0,

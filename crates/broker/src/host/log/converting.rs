@@ -4,10 +4,7 @@ use model::batch::{CONTROL, Encoding};
 use model::{Batch, LogRefusal, Protocol, Record};
 use recordbatch::{BatchError, BatchWriter, Codec, mapping};
 
-use crate::{ReadBlock, WriteBlock};
-
-/// Bytes a compressed batch may become where records were removed from it.
-const OPENED_BYTES_MAX: usize = 64 << 20;
+use crate::{OPENED_BYTES_MAX, ReadBlock, WriteBlock};
 
 /// What of a batch is wanted, and how its rows are read.
 pub(super) struct Wanted<'a> {

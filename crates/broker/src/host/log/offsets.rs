@@ -10,13 +10,10 @@ use recordbatch::Opened;
 
 use super::AskedLog;
 use super::reading::Chunk;
-use crate::Broker;
 use crate::door::outgoing::{Turn, Waits};
 use crate::log_parcel::{LogFigures, LogQuestion, LogReply};
 use crate::parcel::{Content, Ticket};
-
-/// Bytes a compressed batch may become where a time is looked for in it.
-const OPENED_BYTES_MAX: usize = 64 << 20;
+use crate::{Broker, OPENED_BYTES_MAX};
 
 impl Broker {
     /// A question about a log hosted here.

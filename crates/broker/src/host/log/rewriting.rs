@@ -11,11 +11,9 @@ use model::{Batch, QueueId, Replaced};
 
 use super::compacting::Pass;
 use super::reading::Chunk;
-use crate::Broker;
 use crate::door::outgoing::Turn;
+use crate::{Broker, OPENED_BYTES_MAX};
 
-/// Bytes a compressed batch may become.
-const OPENED_BYTES_MAX: usize = 64 << 20;
 /// Batches looked at at once for one that is worth it.
 const LOOKS: usize = 512;
 /// Bytes proposed before what was proposed must have been applied.
@@ -32,8 +30,8 @@ impl Broker {
     pub(super) fn rewrite_next(&mut self, mut pass: Pass, at: usize) {
         let machine = &self.host.groups[at].machine;
         let compaction = &mut self.host.logs.compaction;
-        compaction.waits_for_group = machine.last_sequence(self.origin) < pass.awaited;
-        if compaction.waits_for_group {
+        pass.waits_for_group = machine.last_sequence(self.origin) < pass.awaited;
+        if pass.waits_for_group {
             compaction.pass = Some(pass);
             return;
         }
