@@ -48,6 +48,7 @@ impl Broker {
             ("log_evacuated_bytes", log.evacuated_bytes),
             ("log_evacuated_segments", log.evacuated_segments),
             ("log_adopted_segments", log.adopted_segments),
+            ("log_adopted_segments_reused", log.adopted_reused),
             ("log_run_written_bytes", log.run_bytes_written),
             ("log_punched_bytes", log.punched_bytes),
         ]

@@ -274,8 +274,7 @@ impl CommitLog {
         let newest = self.tail.link.generation;
         let holding = |s: &&Segment| matches!(s.state, State::Used { .. }) && !s.reusable(self.floor, newest);
         let held: u64 = self.ring.segments.iter().filter(holding).map(|segment| segment.bytes).sum();
-        let most = if self.is_scarce { 0 } else { self.config.ring_bytes_max };
-        let enough = most.max(4 * self.config.segment_bytes);
+        let enough = self.ring_enough();
         // What is on its way out goes away by itself.
         let is_settled = self.groups.values().all(|group| group.removed == 0);
         let oldest = if held > enough { self.movable(0) } else { None };
@@ -303,6 +302,12 @@ impl CommitLog {
         self.take_on(&mut batch, slot);
         self.gather(&mut batch);
         self.evacuation.batch = Some(batch);
+    }
+
+    /// Bytes of segments in use that are not too many.
+    pub(crate) fn ring_enough(&self) -> u64 {
+        let most = if self.is_scarce { 0 } else { self.config.ring_bytes_max };
+        most.max(4 * self.config.segment_bytes)
     }
 
     /// The oldest segment above generation `above` that only kept entries hold back. None behind a younger one that

@@ -112,6 +112,7 @@ impl CommitLog {
             self.stats.segments_reused += 1;
         }
         segment.state = State::Used { generation, last: flush.number };
+        (segment.is_copied, segment.is_stuck) = (false, false);
         (self.tail.slot, self.tail.salt) = (Some(slot), self.tail.link.crc);
         (self.tail.first_before, self.tail.first) = (self.tail.first, flush.number);
         self.prepare_ahead(generation, are_large);

@@ -14,6 +14,7 @@ mod budget;
 mod cache;
 mod checkpoint;
 mod checkpointing;
+mod dead_space;
 pub mod disk;
 mod error;
 mod evacuation;

@@ -7,6 +7,7 @@ use base::{Block, Bug, PAGE, Pool, planted};
 use model::{GroupId, Index, QueueId, ShardId, Term};
 
 use crate::cache::Cache;
+use crate::dead_space::DeadSpace;
 use crate::disk::{Disk, DiskDone, DiskOp, OpId};
 use crate::error::OpenError;
 use crate::evacuation::{Evacuation, NotedPiece, Place};
@@ -182,6 +183,8 @@ pub struct Stats {
     pub evacuated_segments: u64,
     /// Segments that became runs themselves.
     pub adopted_segments: u64,
+    /// Of these, those that went back to the ring.
+    pub adopted_reused: u64,
     /// Bytes of dead blocks given back.
     pub punched_bytes: u64,
 }
@@ -242,6 +245,7 @@ pub struct CommitLog {
     pub(crate) blocks: Cache<BlockKey>,
     pub(crate) reads: Reads,
     pub(crate) runs: Runs,
+    pub(crate) dead: DeadSpace,
     pub(crate) naming: Option<Naming>,
     pub(crate) evacuation: Evacuation,
     pub(crate) operations: Operations,
@@ -278,6 +282,7 @@ impl CommitLog {
             blocks: Cache::new(config.cache_bytes_max / 4),
             reads: Reads::new(config.read_bytes_max),
             runs: found.runs,
+            dead: DeadSpace::default(),
             naming: None,
             evacuation: Evacuation::default(),
             operations: Operations::default(),

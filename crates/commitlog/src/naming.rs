@@ -13,6 +13,9 @@ use crate::manifest;
 use crate::runs::Run;
 use crate::segment::{Segment, State};
 
+/// Segments of the ring that are free, from which on no more go back to it.
+const SPARE: usize = 4;
+
 /// A manifest being put.
 #[derive(Debug)]
 pub(crate) struct Naming {
@@ -42,6 +45,9 @@ impl CommitLog {
         self.operations.ask(UnderWay::PutManifest, |id| DiskOp::Put { id, file, content: vec![content] });
         if planted(Bug::ReuseBeforeManifest) {
             self.named(sequence);
+        }
+        if planted(Bug::ReuseAdoptedBeforeManifest) {
+            self.leave_adopted();
         }
     }
 
@@ -81,28 +87,49 @@ impl CommitLog {
     pub(crate) fn delete_runs(&mut self, runs: Vec<Run>) {
         for run in runs {
             let file = run.file;
+            self.dead.forget(&file);
             self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
         }
-        self.delete_adopted();
+        self.leave_adopted();
     }
 
-    /// Segments that were adopted and to which no run points any more are deleted. Reads of them that are under way
-    /// were asked for before.
-    fn delete_adopted(&mut self) {
+    /// Segments that were adopted and to which no run points any more go back to the ring: blocks that were written
+    /// before are synced at less cost than new ones. Those with holes are deleted, as the log would have to find room
+    /// for them, and those that the ring does not wait for. Reads of them that are under way were asked for before.
+    fn leave_adopted(&mut self) {
         let is_adopted = |segment: &Segment| matches!(segment.state, State::Adopted { .. });
         if !self.ring.segments.iter().any(is_adopted) {
             return;
         }
         let runs = self.runs.groups.values().flat_map(|group| &group.runs);
         let dropped = self.runs.dropped.iter().chain(self.naming.iter().flat_map(|naming| &naming.dropped));
+        // The durable manifest still names those.
+        let dropped = dropped.filter(|_| !planted(Bug::ReuseAdoptedBeforeManifest));
         let slots: Vec<u32> = runs.chain(dropped).map(|run| run.identity.slot).collect();
         let is_dead = |segment: &mut Segment| {
             is_adopted(segment) && segment.pins == 0 && segment.kept == 0 && !slots.contains(&segment.slot)
         };
         let dead: Vec<_> = self.ring.segments.extract_if(.., is_dead).collect();
         for segment in dead {
-            let file = segment.file;
-            self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
+            self.dead.forget(&segment.file);
+            self.leave(segment);
         }
+    }
+
+    /// Puts a segment to which no run points back to the ring, or deletes it.
+    fn leave(&mut self, mut segment: Segment) {
+        let newest = self.tail.link.generation;
+        let free = self.ring.segments.iter().filter(|segment| segment.reusable(self.floor, newest)).count();
+        if let State::Adopted { generation } = segment.state
+            && !(segment.has_holes || self.is_scarce || free >= SPARE)
+        {
+            // It was adopted because no flush of it was needed any more.
+            segment.state = State::Used { generation, last: 0 };
+            self.ring.segments.push(segment);
+            self.stats.adopted_reused += 1;
+            return;
+        }
+        let file = segment.file;
+        self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Delete { id, file });
     }
 }

@@ -23,6 +23,7 @@ impl CommitLog {
         if is_scarce {
             self.groups.values_mut().for_each(|group| group.is_urged = !group.entries.is_empty());
             self.evacuation.hurry();
+            self.give_back_dead();
         }
     }
 

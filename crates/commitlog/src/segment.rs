@@ -145,12 +145,16 @@ pub(crate) struct Segment {
     pub is_stuck: bool,
     /// It is not worth being adopted.
     pub is_copied: bool,
+    /// Some of its blocks may have been given back.
+    pub has_holes: bool,
 }
 
 impl Segment {
     pub fn new(shard: ShardId, slot: u32, bytes: u64, state: State) -> Segment {
         let file = file_name(shard, slot);
-        Segment { slot, file, bytes, state, kept: 0, pins: 0, is_stuck: false, is_copied: false }
+        // What of a segment of runs was given back is not known after a start.
+        let has_holes = matches!(state, State::Adopted { .. });
+        Segment { slot, file, bytes, state, kept: 0, pins: 0, is_stuck: false, is_copied: false, has_holes }
     }
 
     /// The generation it holds, 0 if none.

@@ -1,19 +1,21 @@
 //! Dropping what is dead: blocks of runs nothing of which is needed, and runs without blocks.
 //!
-//! No manifest says which blocks are dead: after a restart they are found again.
+//! No manifest says which blocks are dead: after a restart they are found again. Their space is not given back at once
+//! but when there is more of it than half of the ring: where entries die in the order in which they came, the whole file
+//! is dead by then. While the disk is nearly full it is given back at once.
+
+use std::collections::BTreeSet;
 
 use base::{Bug, PAGE, planted};
 use model::{GroupId, Index, QueueId};
 
-use crate::disk::{DiskOp, FileName};
+use crate::dead_space::Hole;
+use crate::disk::DiskOp;
 use crate::log::{CommitLog, UnderWay};
 use crate::runs::Run;
 
 /// Blocks asked about at once.
 const SLICE: usize = 2048;
-
-/// Space to give back: file, offset, bytes.
-type Hole = (FileName, u64, u64);
 
 impl CommitLog {
     /// Asks of the next some thousand blocks of the group's runs whether anything is still needed of that log (0:
@@ -24,7 +26,7 @@ impl CommitLog {
         let Some(runs) = self.runs.groups.get_mut(&group).filter(|_| !self.failed) else { return false };
         let (from, mut block) = std::mem::take(&mut runs.trimmed);
         let mut place = runs.runs.partition_point(|run| run.first < from);
-        let (mut left, mut holes) = (SLICE, Vec::new());
+        let (mut left, mut gone) = (SLICE, Vec::new());
         let mut is_through = true;
         while let Some(run) = runs.runs.get_mut(place) {
             if left == 0 {
@@ -35,27 +37,53 @@ impl CommitLog {
             let end = run.blocks.len().min(block + left);
             left -= end - block;
             let is_last = end == run.blocks.len();
-            let dead = ask(run, block..end, live);
+            let holes = ask(run, block..end, live);
+            self.dead.add(&run.data, holes);
             block = if is_last { 0 } else { end };
             if !is_last {
-                holes.extend(dead);
                 continue;
             }
             run.blocks.retain(|block| block.length > 0);
             if run.blocks.is_empty() {
-                self.runs.dropped.push(runs.runs.remove(place));
-                self.runs.is_stale = true;
+                gone.push(runs.runs.remove(place));
             } else {
-                holes.extend(dead);
                 place += 1;
             }
         }
-        for (file, offset, bytes) in holes {
-            self.stats.punched_bytes += bytes;
-            self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Punch { id, file, offset, bytes });
-        }
+        self.drop_runs(gone);
+        self.give_back_dead();
         self.put_manifest();
         !is_through
+    }
+
+    /// Runs without blocks go. A file that no other run points into goes as a whole: none of it is given back before.
+    fn drop_runs(&mut self, gone: Vec<Run>) {
+        let runs = self.runs.groups.values().flat_map(|group| &group.runs);
+        let is_adopted = |run: &&Run| run.identity.is_adopted();
+        let slots: BTreeSet<u32> = match gone.iter().any(|run| is_adopted(&run)) {
+            true => runs.filter(is_adopted).map(|run| run.identity.slot).collect(),
+            false => BTreeSet::new(),
+        };
+        for run in gone.iter().filter(|run| !slots.contains(&run.identity.slot)) {
+            self.dead.forget(&run.data);
+        }
+        self.runs.is_stale |= !gone.is_empty();
+        self.runs.dropped.extend(gone);
+    }
+
+    /// Gives the oldest of the dead space back, as far as there is too much of it.
+    pub(crate) fn give_back_dead(&mut self) {
+        let most = if self.is_scarce { 0 } else { self.ring_enough() / 2 };
+        while let Some((file, holes)) = self.dead.beyond(most) {
+            if let Some(segment) = self.ring.segments.iter_mut().find(|segment| segment.file == file) {
+                segment.has_holes = true;
+            }
+            for (offset, bytes) in holes {
+                let file = file.clone();
+                self.stats.punched_bytes += bytes;
+                self.operations.ask(UnderWay::Delete(None), |id| DiskOp::Punch { id, file, offset, bytes });
+            }
+        }
     }
 }
 
@@ -78,8 +106,8 @@ fn ask(
             if run.identity.is_adopted() { to - to % PAGE as u64 } else { to.next_multiple_of(PAGE as u64) };
         let start = from.next_multiple_of(PAGE as u64);
         match holes.last_mut() {
-            Some((_, offset, bytes)) if *offset + *bytes == start => *bytes += end.saturating_sub(start),
-            _ if start < end => holes.push((run.data.clone(), start, end - start)),
+            Some((offset, bytes)) if *offset + *bytes == start => *bytes += end.saturating_sub(start),
+            _ if start < end => holes.push((start, end - start)),
             _ => {}
         }
     }

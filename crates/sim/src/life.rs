@@ -242,8 +242,10 @@ impl Life {
         }
         let adopted = self.node.counter("log_adopted_segments");
         let is_new = std::mem::replace(&mut self.adopted, adopted) < adopted;
-        let (is_cut_behind, is_cut_within) =
-            (is_new && self.prng.chance(1, 2), self.node.disk.moves() && self.prng.chance(1, 30));
+        let (is_cut_behind, is_cut_within) = (
+            is_new && self.prng.chance(1, self.plan.cut_one_in),
+            self.node.disk.moves() && self.prng.chance(1, 15 * self.plan.cut_one_in),
+        );
         self.tally.cut_behind_adoptions += u64::from(is_cut_behind);
         self.tally.cut_within_moves += u64::from(is_cut_within);
         is_cut_behind || is_cut_within
@@ -572,6 +574,7 @@ impl Life {
         }
         self.tally.evacuating_boots += u64::from(evacuated > 0);
         self.tally.adopted_segments += self.node.counter("log_adopted_segments");
+        self.tally.adopted_reused += self.node.counter("log_adopted_segments_reused");
         self.tally.punched_bytes += self.node.counter("log_punched_bytes");
         self.tally.kafka_rewritten += self.node.counter("compaction_rewritten_batches");
         self.node.crash(&mut self.prng);

@@ -74,6 +74,8 @@ pub struct Plan {
     pub segment_bytes: u64,
     /// Bytes of the ring beyond which it is evacuated.
     pub ring_bytes_max: u64,
+    /// One boot in so many ends as a segment was just adopted, each time it is.
+    pub cut_one_in: u64,
     /// Bounds.
     pub limits: Limits,
     /// Most microseconds of a disk operation.
@@ -110,6 +112,7 @@ impl Plan {
             auto_ack: prng.chance(1, 8),
             segment_bytes: *prng.pick(&[64 << 10, 64 << 10, 128 << 10, 1 << 20]),
             ring_bytes_max: *prng.pick(&[0, 0, 512 << 10, 1 << 30]),
+            cut_one_in: 2,
             limits: limits(prng),
             disk_us: *prng.pick(&[20, 200, 2000]),
             slow_one_in: *prng.pick(&[0, 0, 10, 50]),
@@ -126,9 +129,11 @@ impl Plan {
     fn of_large_batches(self, prng: &mut Prng) -> Plan {
         let habits = Habits { publish: 2, large: 0, huge: 0, ..self.habits };
         Plan {
-            turns: 150 + prng.below(150),
+            turns: *prng.pick(&[150, 300, 1500]),
             segment_bytes: 64 << 10,
             ring_bytes_max: 0,
+            // Some live until what was adopted is not needed any more.
+            cut_one_in: *prng.pick(&[2, 50]),
             habits,
             kafka: Some(kafka::Plan::of_large_batches(prng)),
             ..self

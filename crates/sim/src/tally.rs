@@ -55,6 +55,7 @@ tally! {
     evacuated_bytes: true,
     evacuated_for_room: true,
     adopted_segments: true,
+    adopted_reused: true,
     cut_behind_adoptions: true,
     cut_within_moves: true,
     punched_bytes: true,

@@ -101,6 +101,7 @@ pub struct Driver {
     pub pieces_read: u64,
     pub evacuated: u64,
     pub adopted: u64,
+    pub adopted_reused: u64,
     /// Entries that left the ring unread.
     pub unread: u64,
     pub punched: u64,
@@ -144,6 +145,7 @@ impl Driver {
             pieces_read: 0,
             evacuated: 0,
             adopted: 0,
+            adopted_reused: 0,
             unread: 0,
             punched: 0,
         }
@@ -454,6 +456,7 @@ impl Driver {
         self.reused += stats.segments_reused;
         self.evacuated += stats.evacuated_segments;
         self.adopted += stats.adopted_segments;
+        self.adopted_reused += stats.adopted_reused;
         self.punched += stats.punched_bytes;
         self.disk.crash(&mut self.prng);
         if flips && self.prng.chance(1, 2) {

@@ -8,7 +8,7 @@ use base::planted::plant;
 use super::model::{Driver, Mix};
 use super::random::{CRASHES, FAILURES, FLIPS, MOVES};
 
-const BUGS: [(Bug, Mix, u64); 12] = [
+const BUGS: [(Bug, Mix, u64); 14] = [
     (Bug::AckBeforeSync, CRASHES, 20),
     (Bug::ConfirmAfterFailedSync, FAILURES, 20),
     (Bug::CutIsNotRemembered, CRASHES, 50),
@@ -19,6 +19,8 @@ const BUGS: [(Bug, Mix, u64); 12] = [
     (Bug::RecycleOnUnsyncedSettle, CRASHES, 1500),
     (Bug::StaleGenerationAccepted, CRASHES, 1500),
     (Bug::ReuseBeforeManifest, MOVES, 300),
+    (Bug::PunchReused, MOVES, 300),
+    (Bug::ReuseAdoptedBeforeManifest, MOVES, 300),
     (Bug::TrimUnsettled, MOVES, 300),
     (Bug::AdoptWithoutIndexSync, MOVES, 300),
 ];

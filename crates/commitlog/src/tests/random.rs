@@ -27,6 +27,7 @@ fn run(seeds: std::ops::Range<u64>, mix: Mix) -> Driver {
         sum.pieces_read += driver.pieces_read;
         sum.evacuated += driver.evacuated;
         sum.adopted += driver.adopted;
+        sum.adopted_reused += driver.adopted_reused;
         sum.unread += driver.unread;
         sum.punched += driver.punched;
     }
@@ -57,6 +58,7 @@ fn what_left_the_ring_is_read_from_runs_whatever_happens_on_the_way() {
     let sum = run(30_000..30_080, MOVES);
     eprintln!("{} {} {} {} {}", sum.evacuated, sum.adopted, sum.unread, sum.punched, sum.pieces_read);
     assert!(sum.evacuated > 300 && sum.adopted > 10, "{} evacuated, {} adopted", sum.evacuated, sum.adopted);
+    assert!(sum.adopted_reused > 3, "{} went back to the ring", sum.adopted_reused);
     assert!(sum.unread > 20, "{} unread", sum.unread);
     assert!(sum.punched > 100_000 && sum.pieces_read > 200, "{} {}", sum.punched, sum.pieces_read);
 }

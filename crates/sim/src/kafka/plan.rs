@@ -149,8 +149,11 @@ impl Plan {
 
     /// Few clients that write large batches and nothing else.
     pub(crate) fn of_large_batches(prng: &mut Prng) -> Plan {
+        // Beyond what the ring holds, so that it is still needed when it leaves the ring and not long after.
+        let bounded = Topic::new("bounded", 1, Keeping::Size(400_000));
+        let kept = Topic::new("kept", 1 + prng.below(3) as i32, Keeping::All);
         Plan {
-            topics: vec![Topic::new("kept", 1 + prng.below(3) as i32, Keeping::All)],
+            topics: vec![prng.pick(&[kept, bounded]).clone()],
             producers: 2,
             readers: 1,
             streamers: 0,
