@@ -205,8 +205,8 @@ fn append_answer(
     match answer {
         Ok(AppendOutcome { base, repeat, .. }) => {
             // Of a repeat only the log knows when it was appended, and of what is gone from it nobody does.
-            let stored_ms = || log?.chunk(base).map(|chunk| chunk.timestamp_max);
-            let log_append_ms = repeat.then(|| stored_ms().unwrap_or(-1));
+            let stored = log.and_then(|log| log.chunk(base)).filter(|chunk| chunk.first <= base);
+            let log_append_ms = repeat.then(|| stored.map_or(-1, |chunk| chunk.timestamp_max));
             Ok(Appended { base_offset: base, log_append_ms, start: log.map_or(0, queue::LogState::start) })
         }
         Err(AppendRefusal::NoLog) => Err(LogRefusal::UnknownPartition),

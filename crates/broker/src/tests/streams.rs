@@ -123,6 +123,10 @@ fn a_repeat_has_the_time_of_what_it_repeats() {
     assert!(first.is_some_and(|time| time > 5), "{first:?}");
     node.run_after(5000);
     assert_eq!(append_time(&mut node, client, &batch), first);
+    let mut writer = BatchWriter::new(0).by_producer(9, 0, 1);
+    writer.push(&KafkaRecord { offset_delta: 0, timestamp: 6, key: None, value, headers: Headers::NONE });
+    let behind = append_time(&mut node, client, &writer.finish(Codec::None));
+    assert!(behind > first, "{behind:?}");
     trim(&mut node, client, 1);
     assert_eq!(append_time(&mut node, client, &batch), Some(-1), "nobody knows it any more");
 }

@@ -87,6 +87,8 @@ pub struct Driver {
     config: Config,
     groups: BTreeMap<u32, GroupModel>,
     durable: u64,
+    /// The last flush that was durable at the crash, even if that was not told.
+    landed: u64,
     loading: BTreeSet<(u32, u64)>,
     loading_pieces: BTreeMap<(u32, u64, u64, u32), Row>,
     evacuates: bool,
@@ -132,6 +134,7 @@ impl Driver {
             config,
             groups,
             durable: 0,
+            landed: 0,
             loading: BTreeSet::new(),
             loading_pieces: BTreeMap::new(),
             evacuates: false,
@@ -458,6 +461,7 @@ impl Driver {
         self.adopted += stats.adopted_segments;
         self.adopted_reused += stats.adopted_reused;
         self.punched += stats.punched_bytes;
+        self.landed = self.log.durable;
         self.disk.crash(&mut self.prng);
         if flips && self.prng.chance(1, 2) {
             self.flip();
@@ -513,11 +517,13 @@ impl Driver {
             let removal = model.removed.filter(|flush| *flush > self.durable);
             model.pending.iter().map(|(flush, _)| *flush).chain(removal).collect::<Vec<u64>>()
         };
-        // Of the two that may have been under way, none may have landed, the first, or both.
         let mut candidates: Vec<u64> = self.groups.values().flat_map(pending).collect();
         candidates.push(self.durable);
         candidates.sort_unstable();
         candidates.dedup();
+        // Of the two that may have been under way, none may have landed, the first, or both.
+        let landed = candidates.partition_point(|flush| *flush <= self.landed).saturating_sub(1);
+        candidates.drain(..landed);
         candidates.truncate(3);
         let outcomes = candidates.iter().map(|flush| self.matches(recovered, *flush));
         let outcomes: Vec<_> = outcomes.collect();

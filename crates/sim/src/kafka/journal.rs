@@ -345,10 +345,13 @@ impl Journal {
         }
     }
 
-    /// What the node says of the time of records that it acknowledges; -1: it is as they were sent.
-    pub fn stamped(&mut self, spot: usize, ids: &[RecordId], time_ms: i64) -> Checked {
+    /// What the node says of the time of records that it acknowledges; -1: it is as they were sent, or they were sent
+    /// again when they were gone already.
+    pub fn stamped(&mut self, spot: usize, (base, ids): (u64, &[RecordId]), time_ms: i64) -> Checked {
+        let of = &self.spots[spot];
         match self.is_stamped(spot) {
             false if time_ms == -1 => Ok(()),
+            true if time_ms == -1 && base < of.start.max(of.deleted) => Ok(()),
             false => self.fault(spot, "K15", format!("records {ids:?} are said to be of {time_ms}")),
             true => ids.iter().try_for_each(|id| self.stamp(spot, *id, time_ms)),
         }

@@ -208,7 +208,7 @@ impl Producer {
             code::NONE => {
                 let batch = line.batches.remove(at).expect("it was just found");
                 with.journal.acked(spot, base.cast_unsigned(), &batch.records)?;
-                with.journal.stamped(spot, &batch.records, time_ms)
+                with.journal.stamped(spot, (base.cast_unsigned(), &batch.records), time_ms)
             }
             // Whoever creates a topic that is being created hears that it exists before every shard knows it.
             code::UNKNOWN_TOPIC_OR_PARTITION
