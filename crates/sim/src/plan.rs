@@ -122,14 +122,14 @@ impl Plan {
             rests: prng.chance(1, 2),
             kafka: kafka::Plan::draw(prng),
         };
-        if prng.chance(1, 12) { plan.of_large_batches(prng) } else { plan }
+        if prng.chance(1, 10) { plan.of_large_batches(prng) } else { plan }
     }
 
     /// As a plan in which segments are full of batches so large that they become runs as they are.
     fn of_large_batches(self, prng: &mut Prng) -> Plan {
         let habits = Habits { publish: 2, large: 0, huge: 0, ..self.habits };
         Plan {
-            turns: *prng.pick(&[150, 300, 1500]),
+            turns: *prng.pick(&[300, 1500]),
             segment_bytes: 64 << 10,
             ring_bytes_max: 0,
             // Some live until what was adopted is not needed any more.
