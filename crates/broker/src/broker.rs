@@ -340,6 +340,11 @@ impl Broker {
         self.notices.push_back(Notice::Halt(reason));
     }
 
+    /// A turn begins at this time: what comes in from here on came then, not when the last turn was.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+    }
+
     /// Ends the turn: everything gathered leaves, everything committed is applied, everything that may be handed
     /// out is. Repeats until nothing moves without the disk or another shard.
     pub fn finish(&mut self, now: Now) {

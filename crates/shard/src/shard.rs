@@ -154,9 +154,14 @@ impl Shard {
         })
     }
 
+    fn begin(&mut self, now: Now) {
+        self.now = now;
+        self.broker.begin(now);
+    }
+
     /// A connection was accepted.
     pub fn accepted(&mut self, conn: ConnId, door: Door, peer: Peer, now: Now) {
-        self.now = now;
+        self.begin(now);
         let seed = self.prng.draw();
         let mut connection = Connection::new(door, self.limits.clone(), &self.products, &peer, seed, now);
         if self.draining {
@@ -172,7 +177,7 @@ impl Shard {
     /// Bytes arrived. Returns how many were used; the rest must be given again, in front of what arrives next.
     /// Fewer are used when a frame is incomplete, or the connection's turn is over (see [`Shard::hungry`]).
     pub fn received(&mut self, conn: ConnId, bytes: &[u8], now: Now) -> usize {
-        self.now = now;
+        self.begin(now);
         let Some(connection) = self.connections.get_mut(&conn) else { return bytes.len() };
         connection.hungry = false;
         if !self.broker.is_ready() {
@@ -266,7 +271,7 @@ impl Shard {
 
     /// The peer closed the connection, or it broke.
     pub fn closed(&mut self, conn: ConnId, now: Now) {
-        self.now = now;
+        self.begin(now);
         self.requests(conn);
         let Some(mut connection) = self.connections.remove(&conn) else { return };
         connection.abandon();
@@ -338,7 +343,7 @@ impl Shard {
 
     /// Ends the turn: seals and proposes entries, applies what is committed, fills send buffers.
     pub fn finish(&mut self, now: Now) {
-        self.now = now;
+        self.begin(now);
         self.tick();
         loop {
             self.broker.finish(now);

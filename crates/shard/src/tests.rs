@@ -97,6 +97,20 @@ impl Bench {
         ConnId(conn)
     }
 
+    /// Gives all of this input, as many turns as that takes.
+    fn give(&mut self, conn: ConnId, mut input: Vec<u8>) {
+        while !input.is_empty() {
+            let used = self.shard.received(conn, &input, self.now);
+            input.drain(..used);
+            self.run();
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_us += ms * 1000;
+        self.now.wall_ms += ms;
+    }
+
     /// A connection with channel 1 open.
     fn enter(&mut self, conn: u64) -> ConnId {
         let conn = self.accept(conn);
@@ -107,11 +121,7 @@ impl Bench {
         method(&mut input, 0, [10, 31], &[7, 0, 0, 2, 0, 0, 0, 0]);
         method(&mut input, 0, [10, 40], b"\x01/\0\0");
         method(&mut input, 1, [20, 10], b"\0");
-        while !input.is_empty() {
-            let used = self.shard.received(conn, &input, self.now);
-            input.drain(..used);
-            self.run();
-        }
+        self.give(conn, input);
         conn
     }
 
@@ -139,6 +149,13 @@ fn frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
     out.extend_from_slice(payload);
     out.push(0xce);
+}
+
+/// A request of Kafka's protocol, of a client without a name.
+fn request(key: i16, version: i16, fields: &[&[u8]]) -> Vec<u8> {
+    let head = [&key.to_be_bytes()[..], &version.to_be_bytes(), &[0, 0, 0, 7, 0xff, 0xff]].concat();
+    let payload = [&head[..], &fields.concat()].concat();
+    [&(payload.len() as u32).to_be_bytes()[..], &payload].concat()
 }
 
 fn id_of(op: &DiskOp) -> commitlog::disk::OpId {
@@ -212,4 +229,29 @@ fn a_drain_ends_connections_before_and_behind_it() {
     bench.shard.closed(late, bench.now);
     bench.run();
     assert!(bench.is_drained());
+}
+
+/// A shard that slept knows the time only when it is told: what a request may wait counts from when it came.
+#[test]
+fn a_request_waits_from_when_it_came_however_long_nothing_did() {
+    let mut bench = Bench::new();
+    let peer = Peer { address: "127.0.0.1:1".into(), local: "127.0.0.1:2".into(), loopback: true };
+    let conn = ConnId(1);
+    bench.shard.accepted(conn, Door::Kafka, peer, bench.now);
+    bench.give(conn, request(3, 4, &[&[0, 0, 0, 1], b"\0\x01t", &[1]]));
+    assert!(bench.sent[&conn] > 30, "the topic was made");
+    bench.pass(900);
+    let before = bench.sent[&conn];
+    let (wait_ms, least, most) = (100_u32.to_be_bytes(), 1_u32.to_be_bytes(), 1000_u32.to_be_bytes());
+    let place = [&[0; 4][..], &[0; 8], &most].concat();
+    let fields: [&[u8]; 9] =
+        [&[0xff; 4], &wait_ms, &least, &most, &[0], &[0, 0, 0, 1], b"\0\x01t", &[0, 0, 0, 1], &place];
+    bench.give(conn, request(1, 4, &fields));
+    assert_eq!(bench.sent[&conn], before, "it may wait for records");
+    bench.pass(99);
+    bench.run();
+    assert_eq!(bench.sent[&conn], before);
+    bench.pass(1);
+    bench.run();
+    assert!(bench.sent[&conn] > before, "there were none");
 }
