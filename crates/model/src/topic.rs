@@ -335,6 +335,8 @@ pub enum LogRefusal {
     InvalidPartitions(String),
     /// A count of replicas that cannot be here.
     InvalidReplicas(String),
+    /// Partitions assigned to nodes in a way that cannot be here.
+    InvalidAssignment(String),
     /// A configuration that cannot be.
     InvalidConfig(String),
     /// Makes no sense otherwise.

@@ -65,6 +65,8 @@ codes! {
     INVALID_RECORD 87;
     UNKNOWN_TOPIC_ID 100;
     FETCH_SESSION_TOPIC_ID_ERROR 106;
+    MISMATCHED_ENDPOINT_TYPE 114;
+    UNSUPPORTED_ENDPOINT_TYPE 115;
 }
 
 /// What a request was about, where the same refusal has different codes.
@@ -100,6 +102,7 @@ pub fn code_of(refusal: &LogRefusal, about: About) -> Code {
         R::StaleProducer => INVALID_PRODUCER_EPOCH,
         R::InvalidPartitions(_) => INVALID_PARTITIONS,
         R::InvalidReplicas(_) => INVALID_REPLICATION_FACTOR,
+        R::InvalidAssignment(_) => INVALID_REPLICA_ASSIGNMENT,
         R::InvalidConfig(_) => INVALID_CONFIG,
         R::Invalid(_) => INVALID_REQUEST,
         R::Denied(_) => denied(about),
@@ -157,6 +160,7 @@ pub fn text_of(refusal: &LogRefusal) -> Option<&str> {
         | R::TooLarge(text)
         | R::InvalidPartitions(text)
         | R::InvalidReplicas(text)
+        | R::InvalidAssignment(text)
         | R::InvalidConfig(text)
         | R::Invalid(text)
         | R::Denied(text)

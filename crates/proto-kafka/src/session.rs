@@ -20,6 +20,7 @@ mod long;
 mod metadata;
 mod offsets;
 mod pending;
+mod permitted;
 mod produce;
 mod producers;
 mod reply;

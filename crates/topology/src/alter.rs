@@ -4,10 +4,12 @@
 //! refusals. A configuration that goes back to its default goes to what the stream was declared with, where an AMQP
 //! client declared one.
 
+use std::collections::BTreeMap;
+
 use model::topic::{ConfigChange, TopicDeclaration};
 use model::{Limits, LogRefusal};
 
-use crate::configs::{check_config, known};
+use crate::configs::{check_config, check_together, known, plain};
 use crate::stream_arguments::configs_of;
 use crate::topology::Answer;
 use crate::{QueueRecord, Topology};
@@ -16,18 +18,24 @@ use crate::{QueueRecord, Topology};
 pub type ConfigValues = Vec<(String, Option<String>)>;
 
 impl Topology {
-    /// Refuses what cannot be created as a topic now; returns the declaration with its number of partitions.
+    /// Refuses what cannot be created as a topic now; returns the declaration with its number of partitions and its
+    /// values in their plain form.
     pub fn validate_topic(
         &self,
         vhost: &str,
         declaration: &TopicDeclaration,
         limits: &Limits,
     ) -> Result<TopicDeclaration, LogRefusal> {
-        let count = self.check_new_topic(vhost, declaration)?;
+        let mut declaration = declaration.clone();
+        for (name, value) in &mut declaration.configs {
+            *value = plain(name, value);
+        }
+        let count = self.check_new_topic(vhost, &declaration)?;
         for (name, value) in &declaration.configs {
             check_limits(name, value, limits)?;
         }
-        Ok(TopicDeclaration { partitions: Some(count), ..declaration.clone() })
+        check_together(&declaration.configs.iter().cloned().collect())?;
+        Ok(TopicDeclaration { partitions: Some(count), ..declaration })
     }
 
     /// What changes come to for a topic: with `replace`, whatever is configured and not named goes to its default.
@@ -57,7 +65,7 @@ impl Topology {
                 return Err(LogRefusal::InvalidConfig(format!("configuration '{name}' is no list")));
             }
             let value = match change {
-                ConfigChange::Set(_, value) => Some(value.clone()),
+                ConfigChange::Set(name, value) => Some(plain(name, value)),
                 ConfigChange::Default(_) => None,
                 ConfigChange::Append(_, items) => Some(appended(had, items)),
                 ConfigChange::Subtract(_, items) => Some(subtracted(had, items)),
@@ -73,6 +81,7 @@ impl Topology {
             let unnamed = topic.configs.keys().filter(|name| !changes_name(changes, name));
             values.extend(unnamed.map(|name| (name.clone(), None)));
         }
+        check_together(&with(&topic.configs, &values))?;
         Ok(values)
     }
 
@@ -109,6 +118,18 @@ impl Topology {
             topic.partitions.iter().map(|queue| self.queues[queue].clone()).collect();
         Ok(Answer::TopicAltered { topic, queues })
     }
+}
+
+/// Configurations with what they become.
+fn with(configs: &BTreeMap<String, String>, values: &ConfigValues) -> BTreeMap<String, String> {
+    let mut configs = configs.clone();
+    for (name, value) in values {
+        match value {
+            Some(value) => configs.insert(name.clone(), value.clone()),
+            None => configs.remove(name),
+        };
+    }
+    configs
 }
 
 fn changes_name(changes: &[ConfigChange], wanted: &str) -> bool {

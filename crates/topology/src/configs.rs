@@ -178,6 +178,27 @@ pub(crate) fn check_config(name: &str, value: &str) -> Result<(), LogRefusal> {
     Err(LogRefusal::InvalidConfig(text))
 }
 
+/// A value as it is kept: without white space around it, and `true` and `false` in small letters.
+pub(crate) fn plain(name: &str, value: &str) -> String {
+    let value = value.trim();
+    match topic_config(name).map(|config| config.kind) {
+        Some(Boolean | OnlyFalse) => value.to_ascii_lowercase(),
+        _ => value.to_owned(),
+    }
+}
+
+/// Refuses configurations of which one rules another out.
+pub(crate) fn check_together(configs: &BTreeMap<String, String>) -> Result<(), LogRefusal> {
+    let settings = TopicSettings::of(configs);
+    let (least, most) = (settings.min_compaction_lag_ms, settings.max_compaction_lag_ms);
+    if least <= most {
+        return Ok(());
+    }
+    Err(LogRefusal::InvalidConfig(format!(
+        "configuration 'min.compaction.lag.ms': {least} is more than the {most} of 'max.compaction.lag.ms'"
+    )))
+}
+
 pub(crate) fn known(name: &str) -> Result<&'static TopicConfig, LogRefusal> {
     topic_config(name).ok_or_else(|| {
         let text = match nearest(name) {
@@ -286,6 +307,29 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn values_are_kept_in_their_plain_form() {
+        for (name, given, kept) in [
+            ("preallocate", "True", "true"),
+            ("remote.storage.enable", " FALSE ", "false"),
+            ("retention.ms", " 100\n", "100"),
+            ("message.timestamp.type", "LogAppendTime ", "LogAppendTime"),
+            ("no.such.name", "True", "True"),
+        ] {
+            assert_eq!(plain(name, given), kept);
+        }
+    }
+
+    #[test]
+    fn a_lag_beyond_the_longest_is_refused() {
+        let lags = |least: &str, most: &str| {
+            let pairs = [("min.compaction.lag.ms", least), ("max.compaction.lag.ms", most)];
+            check_together(&pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+        };
+        assert_eq!(lags("50", "50"), Ok(()));
+        assert!(matches!(lags("51", "50"), Err(LogRefusal::InvalidConfig(_))));
     }
 
     #[test]

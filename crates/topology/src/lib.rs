@@ -34,5 +34,5 @@ pub use records::{
     BindingId, BindingRecord, Destination, ExchangeId, ExchangeKind, ExchangeRecord, Owner, QueueKind,
     QueueRecord, Replica, Target,
 };
-pub use topics::{TopicRecord, is_topic_name};
+pub use topics::{TopicRecord, check_topic_name, is_topic_name};
 pub use topology::{Answer, Halt, Topology};

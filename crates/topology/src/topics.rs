@@ -91,7 +91,8 @@ pub fn is_topic_name(name: &str) -> bool {
     (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(legal)
 }
 
-fn check_topic_name(name: &str) -> Result<(), LogRefusal> {
+/// Refuses a name that no topic can be given.
+pub fn check_topic_name(name: &str) -> Result<(), LogRefusal> {
     if !is_topic_name(name) {
         let text = "a topic's name has 1 to 249 letters, digits, '.', '_' or '-' and is neither '.' nor '..'";
         return Err(LogRefusal::BadName(text.into()));
@@ -496,5 +497,5 @@ fn check_count(count: u32) -> Result<(), LogRefusal> {
 }
 
 fn exists(what: &str, name: &str) -> LogRefusal {
-    LogRefusal::Exists(format!("there is a {what} '{name}' already"))
+    LogRefusal::Exists(format!("{what} '{name}' already exists"))
 }

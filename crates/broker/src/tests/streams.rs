@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::topic::{
     AppendBatch, ConfigChange, Cursor, Fetch, OffsetAt, PartitionRef, TopicDeclaration, TopicRef,
+    TopicsWanted,
 };
 use model::{
     Arguments, Change, ConsumerId, Event, Lane, Limits, LogAnswer, LogRefusal, LogRequest, OperationKind,
@@ -563,5 +564,21 @@ fn a_trial_tells_what_would_be_made() {
             ("planned", counted, &configs)
         );
         assert!(node.brokers.iter().all(|broker| broker.topology.topic("/", "planned").is_none()));
+    }
+}
+
+#[test]
+fn a_name_that_no_topic_can_have_is_refused_even_where_none_is_to_be_created() {
+    let (mut node, client, _) = with_stream(1, &[]);
+    for create in [false, true] {
+        let named = |name: &str| TopicRef::Name(name.into());
+        let topics = vec![named("a b"), named(STREAM), named("amq.t")];
+        let request = LogRequest::Topics(TopicsWanted::Named { topics, create });
+        node.ask(client, Request::Log { token: 3, request });
+        node.run();
+        let [Event::Log(3, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+        let LogAnswer::Topics(found) = &**answer else { panic!("{answer:?}") };
+        let is_bad = |at: usize| matches!(&found[at], Err((_, LogRefusal::BadName(_))));
+        assert!(is_bad(0) && found[1].is_ok() && is_bad(2), "{found:?}");
     }
 }

@@ -5,14 +5,13 @@
 use model::LogRefusal;
 use model::membership::{GroupAnswer, GroupDescription, GroupPhase, GroupRequest};
 
+use super::permitted;
 use super::reply::{Asked, Reply, distinct, mismatch};
 use crate::map::{self, About};
 use crate::wire::{Decoder, Encoder, Malformed};
 
 /// The only type of group there is.
 const CLASSIC: &str = "classic";
-/// Which operations are allowed is not told.
-const UNTOLD: i32 = i32::MIN;
 
 fn phase_name(phase: GroupPhase) -> &'static str {
     match phase {
@@ -40,16 +39,17 @@ fn groups(answer: GroupAnswer) -> Vec<GroupDescription> {
 pub(super) fn describe(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let version = asked.version;
     let names = names(&mut asked.fields)?;
+    let operations = permitted::told(version >= 3 && asked.fields.bool()?, permitted::GROUP);
     Ok(Reply::group(GroupRequest::Describe(names), move |fields, answer| {
         if version >= 1 {
             fields.i32(0);
         }
-        fields.structs(&groups(answer), |fields, group| put_group(version, group, fields));
+        fields.structs(&groups(answer), |fields, group| put_group(version, group, operations, fields));
         fields.tags();
     }))
 }
 
-fn put_group(version: i16, group: &GroupDescription, fields: &mut Encoder<'_>) {
+fn put_group(version: i16, group: &GroupDescription, operations: i32, fields: &mut Encoder<'_>) {
     let is_missing = version >= 6 && group.phase == GroupPhase::Dead;
     fields.i16(if is_missing { map::GROUP_ID_NOT_FOUND } else { map::NONE });
     if version >= 6 {
@@ -70,7 +70,7 @@ fn put_group(version: i16, group: &GroupDescription, fields: &mut Encoder<'_>) {
         fields.bytes(&member.assignment);
     });
     if version >= 3 {
-        fields.i32(UNTOLD);
+        fields.i32(operations);
     }
 }
 

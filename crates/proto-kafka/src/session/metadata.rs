@@ -8,12 +8,14 @@ use std::sync::Arc;
 use model::topic::{LogRefusal, Topic, TopicRef, TopicsWanted};
 use model::{LogAnswer, LogRequest, TopicId};
 
+use super::permitted;
 use super::reply::{Asked, Node, Reply, distinct, mismatch, named};
 use crate::map::{self, About};
 use crate::wire::{Encoder, Malformed};
 
-/// Which operations are allowed is not told.
-const UNTOLD: i32 = i32::MIN;
+/// Types of endpoints.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(super) fn metadata(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
@@ -26,6 +28,8 @@ pub(super) fn metadata(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
         })
     })?;
     let create = if version >= 4 { fields.bool()? } else { true };
+    let cluster = permitted::told((8..=10).contains(&version) && fields.bool()?, permitted::CLUSTER);
+    let operations = permitted::told(version >= 8 && fields.bool()?, permitted::TOPIC);
     let wanted = match named_topics {
         None if version >= 1 => TopicsWanted::All,
         None => return Err(Malformed),
@@ -47,14 +51,27 @@ pub(super) fn metadata(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
             Some(_) => mismatch(),
             None => Vec::new(),
         };
-        put_metadata(version, &node, &topics, fields);
+        put_metadata(version, &node, &topics, Operations { cluster, topic: operations }, fields);
     }))
 }
 
 /// What became of one topic that was asked for.
 type Found = Result<Topic, (TopicRef, LogRefusal)>;
 
-fn put_metadata(version: i16, node: &Node, topics: &[Found], fields: &mut Encoder<'_>) {
+/// What is told of the operations that the client may do.
+#[derive(Clone, Copy)]
+struct Operations {
+    cluster: i32,
+    topic: i32,
+}
+
+fn put_metadata(
+    version: i16,
+    node: &Node,
+    topics: &[Found],
+    operations: Operations,
+    fields: &mut Encoder<'_>,
+) {
     if version >= 3 {
         fields.i32(0);
     }
@@ -70,9 +87,9 @@ fn put_metadata(version: i16, node: &Node, topics: &[Found], fields: &mut Encode
     if version >= 1 {
         fields.i32(node.id);
     }
-    fields.structs(topics, |fields, topic| put_topic(version, node.id, topic, fields));
+    fields.structs(topics, |fields, topic| put_topic(version, node.id, topic, operations.topic, fields));
     if (8..=10).contains(&version) {
-        fields.i32(UNTOLD);
+        fields.i32(operations.cluster);
     }
     if version >= 13 {
         fields.i16(map::NONE);
@@ -86,7 +103,7 @@ fn put_node(node: &Node, fields: &mut Encoder<'_>) {
     fields.i32(i32::from(node.port));
 }
 
-fn put_topic(version: i16, node: i32, found: &Found, fields: &mut Encoder<'_>) {
+fn put_topic(version: i16, node: i32, found: &Found, operations: i32, fields: &mut Encoder<'_>) {
     let (code, name, id, partitions) = match found {
         Ok(topic) => (map::NONE, Some(topic.name.as_str()), topic.id, topic.partitions.len()),
         Err((TopicRef::Name(name), refusal)) => {
@@ -109,7 +126,7 @@ fn put_topic(version: i16, node: i32, found: &Found, fields: &mut Encoder<'_>) {
         put_partition(version, node, partition as i32, fields);
     });
     if version >= 8 {
-        fields.i32(UNTOLD);
+        fields.i32(operations);
     }
 }
 
@@ -129,18 +146,23 @@ fn put_partition(version: i16, node: i32, partition: i32, fields: &mut Encoder<'
 
 pub(super) fn describe_cluster(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let version = asked.version;
-    asked.fields.bool()?;
-    let endpoint = if version >= 1 { asked.fields.i8()? } else { 1 };
+    let operations = permitted::told(asked.fields.bool()?, permitted::CLUSTER);
+    let endpoint = if version >= 1 { asked.fields.i8()? } else { BROKERS };
     asked.fields.tags()?;
     let node = Arc::clone(asked.node);
     Ok(Reply::now(move |fields| {
         fields.i32(0);
-        // The only endpoints are brokers'.
-        let is_known = endpoint == 1;
-        fields.i16(if is_known { map::NONE } else { map::INVALID_REQUEST });
-        fields.nullable_string((!is_known).then_some("only the brokers' endpoints can be asked for"));
+        let (code, text) = match endpoint {
+            BROKERS => (map::NONE, None),
+            CONTROLLERS => {
+                (map::MISMATCHED_ENDPOINT_TYPE, Some("this is a broker, and controllers are asked for"))
+            }
+            _ => (map::UNSUPPORTED_ENDPOINT_TYPE, Some("there is no such type of endpoint")),
+        };
+        fields.i16(code);
+        fields.nullable_string(text);
         if version >= 1 {
-            fields.i8(endpoint);
+            fields.i8(BROKERS);
         }
         fields.string(&node.cluster);
         fields.i32(node.id);
@@ -148,7 +170,7 @@ pub(super) fn describe_cluster(asked: &mut Asked<'_>) -> Result<Reply, Malformed
             put_node(node, fields);
             fields.nullable_string(None);
         });
-        fields.i32(UNTOLD);
+        fields.i32(operations);
         fields.tags();
     }))
 }

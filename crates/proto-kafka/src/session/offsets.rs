@@ -60,15 +60,9 @@ pub(super) fn list_offsets(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
 
 /// What need not be asked of the broker.
 fn refusal_of(version: i16, wanted: &Wanted) -> Option<Found> {
-    let newest = match version {
-        ..7 => EARLIEST,
-        7 => MAX_TIMESTAMP,
-        8 => EARLIEST_LOCAL,
-        _ => LATEST_TIERED,
-    };
     match wanted {
         Wanted { epoch, .. } if *epoch > EPOCH => Some(Err(LogRefusal::UnknownEpoch)),
-        Wanted { timestamp, .. } if *timestamp < newest => {
+        Wanted { timestamp, .. } if !is_understood(version, *timestamp) => {
             Some(Err(LogRefusal::Invalid("no such kind of offset".to_owned())))
         }
         // Nothing is kept anywhere else.
@@ -77,6 +71,17 @@ fn refusal_of(version: i16, wanted: &Wanted) -> Option<Found> {
         }
         _ => None,
     }
+}
+
+/// Whether the version has a meaning for the timestamp.
+fn is_understood(version: i16, timestamp: i64) -> bool {
+    let newest = match version {
+        ..7 => EARLIEST,
+        7 => MAX_TIMESTAMP,
+        8 => EARLIEST_LOCAL,
+        _ => LATEST_TIERED,
+    };
+    timestamp >= newest
 }
 
 fn offset_at(timestamp: i64) -> OffsetAt {
@@ -97,15 +102,18 @@ fn put_offsets(version: i16, topics: &ByTopic<Wanted>, found: Vec<Found>, fields
         fields.string(topic);
         fields.structs(partitions, |fields, wanted| {
             let found = refusal_of(version, wanted).or_else(|| found.next()).unwrap_or_else(|| mismatch());
-            put_offset(version, wanted.partition, &found, fields);
+            put_offset(version, wanted, &found, fields);
         });
     });
     fields.tags();
 }
 
-fn put_offset(version: i16, partition: i32, found: &Found, fields: &mut Encoder<'_>) {
-    fields.i32(partition);
-    fields.i16(map::code(found, About::Topic));
+fn put_offset(version: i16, wanted: &Wanted, found: &Found, fields: &mut Encoder<'_>) {
+    fields.i32(wanted.partition);
+    fields.i16(match map::code(found, About::Topic) {
+        map::INVALID_REQUEST if !is_understood(version, wanted.timestamp) => map::UNSUPPORTED_VERSION,
+        code => code,
+    });
     let place = found.as_ref().ok().and_then(|found| Some((found, found.offset?)));
     let (timestamp, offset, epoch) = match place {
         Some((found, offset)) => {

@@ -35,13 +35,27 @@ fn outcome<T>(checked: &Result<T, LogRefusal>, changed: &mut impl Iterator<Item 
     }
 }
 
-/// Refuses what is named more than once, as it is not clear which is meant.
+/// Refuses what is named more than once, as it is not clear which is meant, and leaves one of them to be answered.
 fn refuse_doubles<T>(checked: &mut Checked<T>) {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    checked.iter().for_each(|(name, _)| *counts.entry(name.clone()).or_default() += 1);
-    for (name, checked) in checked.iter_mut().filter(|(name, _)| counts[name] > 1) {
-        *checked = Err(LogRefusal::Invalid(format!("topic '{}' is named more than once", cut(name))));
-    }
+    let mut counts = counted(checked.iter().map(|(name, _)| name.clone()));
+    checked.retain_mut(|(name, checked)| match counts.remove(name) {
+        Some(1) => true,
+        Some(_) => {
+            *checked = Err(twice(name));
+            true
+        }
+        None => false,
+    });
+}
+
+fn counted<T: Ord>(all: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    all.for_each(|one| *counts.entry(one).or_default() += 1);
+    counts
+}
+
+fn twice(name: &str) -> LogRefusal {
+    LogRefusal::Invalid(format!("topic '{}' is named more than once", cut(name)))
 }
 
 /// A name as far as a text repeats it.
@@ -107,7 +121,7 @@ fn assigned(node: i32, mut assignments: Vec<(i32, Vec<i32>)>) -> Result<u32, Log
     let is_sound = assignments.iter().zip(0..).all(|((at, on), n)| *at == n && on[..] == [node]);
     match is_sound {
         true => Ok(assignments.len() as u32),
-        false => Err(LogRefusal::InvalidReplicas(format!(
+        false => Err(LogRefusal::InvalidAssignment(format!(
             "partitions must be numbered from 0 without gaps and be assigned to node {node} alone"
         ))),
     }
@@ -142,7 +156,7 @@ pub(super) fn enlarge(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
         let (name, count) = (fields.string()?.to_owned(), fields.i32()?);
         let assignments = fields.nullable_structs(|fields| fields.list(Decoder::i32))?.unwrap_or_default();
         let is_here = assignments.iter().all(|on| on[..] == [node]);
-        let elsewhere = || LogRefusal::InvalidReplicas(format!("there is only node {node}"));
+        let elsewhere = || LogRefusal::InvalidAssignment(format!("there is only node {node}"));
         let count = if is_here { Ok(u32::try_from(count).unwrap_or(0)) } else { Err(elsewhere()) };
         Ok((name, count))
     })?;
@@ -170,35 +184,73 @@ pub(super) fn enlarge(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     }))
 }
 
+/// A topic that is to be deleted, as the request names it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Doomed {
+    name: Option<String>,
+    id: TopicId,
+}
+
+impl Doomed {
+    fn reference(&self) -> TopicRef {
+        self.name.as_deref().map_or(TopicRef::Id(self.id), named)
+    }
+
+    /// Why it is not asked of the broker: it must be clear which one is meant.
+    fn refusal(&self) -> Option<LogRefusal> {
+        let text = match (&self.name, self.id) {
+            (Some(_), TopicId(1..)) => "a topic is named or its id is given, not both",
+            (None, TopicId(0)) => "neither a name nor an id is given",
+            _ => return None,
+        };
+        Some(LogRefusal::Invalid(text.to_owned()))
+    }
+}
+
 pub(super) fn delete(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
-    let topics: Vec<TopicRef> = match version {
-        ..6 => fields.list(|fields| Ok(named(fields.string()?)))?,
+    let named: Vec<Doomed> = match version {
+        ..6 => fields
+            .list(|fields| Ok(Doomed { name: Some(fields.string()?.to_owned()), id: TopicId::default() }))?,
         _ => fields.structs(|fields| {
-            let (name, id) = (fields.nullable_string()?, fields.uuid()?);
-            Ok(name.map_or(TopicRef::Id(TopicId(id)), named))
+            Ok(Doomed { name: fields.nullable_string()?.map(str::to_owned), id: TopicId(fields.uuid()?) })
         })?,
     };
     fields.i32()?;
-    Ok(Reply::after(vec![LogRequest::DeleteTopics(topics.clone())], move |fields, mut answers| {
-        let mut deleted = changed(true, &mut answers);
+    let doomed = checked_doomed(named);
+    let sound: Vec<_> = doomed.iter().filter(|(_, checked)| checked.is_ok()).collect();
+    let wanted: Vec<_> = sound.into_iter().map(|(doomed, _)| doomed.reference()).collect();
+    let is_asked = !wanted.is_empty();
+    let ask = if is_asked { vec![LogRequest::DeleteTopics(wanted)] } else { Vec::new() };
+    Ok(Reply::after(ask, move |fields, mut answers| {
+        let mut deleted = changed(is_asked, &mut answers);
         if version >= 1 {
             fields.i32(0);
         }
-        fields.structs(&topics, |fields, topic| {
-            let deleted = deleted.next().unwrap_or_else(|| mismatch());
-            put_deleted(version, topic, &deleted, fields);
+        fields.structs(&doomed, |fields, (doomed, checked)| {
+            put_deleted(version, doomed, &outcome(checked, &mut deleted), fields);
         });
         fields.tags();
     }))
 }
 
-fn put_deleted(version: i16, topic: &TopicRef, deleted: &Changed, fields: &mut Encoder<'_>) {
+/// Each topic once, and whether it is clear which one is meant.
+fn checked_doomed(named: Vec<Doomed>) -> Vec<(Doomed, Result<(), LogRefusal>)> {
+    let mut counts = counted(named.iter().cloned());
+    let once = named.into_iter().filter_map(|doomed| Some((counts.remove(&doomed)?, doomed)));
+    let checked = once.map(|(count, doomed)| {
+        let name = doomed.name.as_deref().unwrap_or("of one id");
+        let double = (count > 1).then(|| twice(name));
+        let checked = doomed.refusal().or(double).map_or(Ok(()), Err);
+        (doomed, checked)
+    });
+    checked.collect()
+}
+
+fn put_deleted(version: i16, doomed: &Doomed, deleted: &Changed, fields: &mut Encoder<'_>) {
     let known = deleted.as_ref().ok();
-    let (name, id) = match topic {
-        TopicRef::Name(name) => (Some(name.as_str()), known.map(|topic| topic.id).unwrap_or_default()),
-        TopicRef::Id(id) => (known.map(|topic| topic.name.as_str()), *id),
-    };
+    let name = doomed.name.as_deref().or(known.map(|topic| topic.name.as_str()));
+    let id = known.map_or(doomed.id, |topic| topic.id);
     match version >= 6 {
         true => {
             fields.nullable_string(name);

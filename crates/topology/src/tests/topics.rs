@@ -129,7 +129,7 @@ fn a_topic_created_by_kafka_can_be_declared_as_the_stream_it_is() {
 }
 
 fn exists(what: &str) -> Answer {
-    Answer::LogRefused(LogRefusal::Exists(format!("there is a {what} already")))
+    Answer::LogRefused(LogRefusal::Exists(format!("{what} already exists")))
 }
 
 #[test]
@@ -353,6 +353,11 @@ fn configurations_that_cannot_be_are_refused() {
     );
     let unknown = create(&mut topology, configured("t", &[("retention.mss", "1")]));
     assert!(matches!(unknown, Answer::LogRefused(LogRefusal::InvalidConfig(_))));
+    let never = configured("t", &[("min.compaction.lag.ms", "8"), ("max.compaction.lag.ms", "7")]);
+    assert!(matches!(topology.validate_topic("/", &never, &limits), Err(LogRefusal::InvalidConfig(_))));
+    let loose = configured("t", &[("preallocate", "True"), ("retention.ms", " 5 ")]);
+    let plain = topology.validate_topic("/", &loose, &limits).map(|topic| topic.configs);
+    assert_eq!(plain, Ok(configured("t", &[("preallocate", "true"), ("retention.ms", "5")]).configs));
     let resolved =
         topology.validate_topic("/", &TopicDeclaration { partitions: None, ..declaration("t", 1) }, &limits);
     assert_eq!(resolved, Ok(declaration("t", 1)));
@@ -365,12 +370,15 @@ fn configurations_that_cannot_be_are_refused() {
         vec![ConfigChange::Subtract("cleanup.policy".into(), "delete".into())],
         vec![set("max.message.bytes", "2000001")],
         vec![set("min.insync.replicas", "3")],
+        vec![set("min.compaction.lag.ms", "8"), set("max.compaction.lag.ms", "7")],
     ] {
         let refusal = topology.altered("/", "t", &changes, false, &limits);
         assert!(matches!(refusal, Err(LogRefusal::InvalidConfig(_))), "{changes:?}: {refusal:?}");
     }
     let twice = [set("retention.ms", "1"), set("retention.ms", "2")];
     assert!(matches!(topology.altered("/", "t", &twice, false, &limits), Err(LogRefusal::Invalid(_))));
+    let loose = topology.altered("/", "t", &[set("preallocate", "TRUE ")], false, &limits);
+    assert_eq!(loose, Ok(vec![("preallocate".to_owned(), Some("true".to_owned()))]));
     let none = topology.altered("/", "none", &[], false, &limits);
     assert_eq!(none, Err(LogRefusal::UnknownPartition));
 }

@@ -4,7 +4,7 @@
 use base::{Bug, planted};
 use model::topic::{ConfigChange, Topic, TopicDeclaration, TopicRef, TopicsWanted};
 use model::{ConnId, GroupId, LogAnswer, LogRefusal, QueueId};
-use topology::{Answer as Changed, Command};
+use topology::{Answer as Changed, Command, check_topic_name};
 
 use crate::Broker;
 use crate::door::PendingChange;
@@ -41,12 +41,16 @@ impl Broker {
         let mut answer = Vec::with_capacity(topics.len());
         let mut missing = Vec::new();
         for (position, topic) in topics.into_iter().enumerate() {
-            let found = self.topic(&vhost, &topic);
-            if create
-                && found == Err(LogRefusal::UnknownPartition)
+            let mut found = self.topic(&vhost, &topic);
+            if found == Err(LogRefusal::UnknownPartition)
                 && let TopicRef::Name(name) = &topic
             {
-                missing.push((position, name.clone()));
+                match check_topic_name(name) {
+                    Ok(()) if create => missing.push((position, name.clone())),
+                    Ok(()) => {}
+                    // It will never be there: nobody need ask again.
+                    Err(refusal) => found = Err(refusal),
+                }
             }
             answer.push(found.map_err(|refusal| (topic, refusal)));
         }
@@ -101,7 +105,7 @@ impl Broker {
         match self.topology.validate_topic(&vhost, &declaration, limits) {
             Err(refusal) => return self.topic_answer(gather, position, Err(refusal)),
             Ok(sound) if validate_only => return self.topic_answer(gather, position, Ok(planned(sound))),
-            Ok(_) => {}
+            Ok(sound) => declaration = sound,
         }
         let groups = self.groups_for_partitions(partitions);
         let command = Command::CreateTopic { vhost: vhost.to_string(), declaration, groups };

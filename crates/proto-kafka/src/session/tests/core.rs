@@ -70,7 +70,11 @@ fn metadata_tells_one_leader_for_everything_in_every_version() {
     for version in 0..=13 {
         let mut rig = Rig::open();
         let wanted = vec![MetadataRequestTopic::default().with_name(Some(name("t")))];
-        let request = MetadataRequest::default().with_topics(Some(wanted));
+        let asks = version >= 8;
+        let request = MetadataRequest::default()
+            .with_topics(Some(wanted))
+            .with_include_topic_authorized_operations(asks)
+            .with_include_cluster_authorized_operations(asks && version <= 10);
         let asked = rig.send(api::METADATA, version, &request);
         let [(token, Asked::Log(LogRequest::Topics(TopicsWanted::Named { topics, create: true })))] =
             &asked[..]
@@ -89,6 +93,9 @@ fn metadata_tells_one_leader_for_everything_in_every_version() {
         assert_eq!(found.partitions[1].replica_nodes, [BrokerId(3)]);
         assert_eq!(found.topic_id.as_u128(), if version >= 10 { ID } else { 0 });
         assert_eq!(response.topics[1].error_code, 3);
+        assert_eq!(found.topic_authorized_operations, if asks { 0b1101_1111_1000 } else { i32::MIN });
+        let in_cluster = response.cluster_authorized_operations;
+        assert_eq!(in_cluster, if (8..=10).contains(&version) { 0b1_0101_0010_0000 } else { i32::MIN });
         assert!(version < 2 || response.cluster_id.as_deref() == Some("the-cluster"));
     }
 }
@@ -130,7 +137,7 @@ fn offsets_are_found_in_every_version() {
         let (_, response) = rig.response::<ListOffsetsResponse>(api::LIST_OFFSETS, version);
         let partitions = &response.topics[0].partitions;
         let told: Vec<_> = partitions.iter().map(|p| (p.error_code, p.timestamp, p.offset)).collect();
-        let tiered = if version >= 9 { (0, -1, -1) } else { (42, -1, -1) };
+        let tiered = if version >= 9 { (0, -1, -1) } else { (35, -1, -1) };
         assert_eq!(told, [(0, 5, 9), (0, -1, -1), (3, -1, -1), tiered]);
     }
 }

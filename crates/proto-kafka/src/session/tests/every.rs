@@ -363,9 +363,15 @@ fn offset_fetch() {
 
 #[test]
 fn groups_are_described_listed_and_deleted() {
-    let request = |_| DescribeGroupsRequest::default().with_groups(vec![GroupId(text("g"))]);
-    all_versions(api::DESCRIBE_GROUPS, request, |_, _, _, response: DescribeGroupsResponse| {
+    let request = |version| {
+        let asked = version == 3 || version == 6;
+        let groups = vec![GroupId(text("g"))];
+        DescribeGroupsRequest::default().with_groups(groups).with_include_authorized_operations(asked)
+    };
+    all_versions(api::DESCRIBE_GROUPS, request, |version, _, _, response: DescribeGroupsResponse| {
         let group = &response.groups[0];
+        let told = group.authorized_operations;
+        assert_eq!(told, if version == 3 || version == 6 { 1 << 3 | 1 << 6 | 1 << 8 } else { i32::MIN });
         assert_eq!((&*group.group_state, &*group.protocol_data, group.members.len()), ("Stable", "range", 1));
     });
     let request = |version| match version {
@@ -416,7 +422,7 @@ fn topics_are_created() {
         let wanted: Vec<_> = topics.iter().map(|t| (t.name.as_str(), t.partitions, t.replicas)).collect();
         assert_eq!(wanted, [("t", Some(4), None), ("u", None, None)]);
         let codes: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
-        assert_eq!(codes, [code(granted, 29), 42, 42, code(granted, 29)]);
+        assert_eq!(codes, [code(granted, 29), 42, code(granted, 29)]);
         let first = &response.topics[0];
         if version >= 5 && granted {
             assert_eq!((first.num_partitions, first.replication_factor), (1, 1));
@@ -442,15 +448,21 @@ fn topics_are_enlarged_and_deleted_and_their_records_too() {
     let request = |version| match version {
         ..6 => DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t"), topic_name("u")]),
         _ => {
-            let by_name = DeleteTopicState::default().with_name(Some(topic_name("t")));
-            DeleteTopicsRequest::default()
-                .with_topics(vec![by_name, DeleteTopicState::default().with_name(None)])
+            let state = |name: Option<&str>, id: u128| {
+                let id = format!("{id:032x}").parse().expect("an id");
+                DeleteTopicState::default().with_name(name.map(topic_name)).with_topic_id(id)
+            };
+            let (unclear, nothing, twice) = (state(Some("v"), 8), state(None, 0), state(Some("w"), 0));
+            let topics = vec![state(Some("t"), 0), state(None, 7), unclear, nothing, twice.clone(), twice];
+            DeleteTopicsRequest::default().with_topics(topics)
         }
     };
     all_versions(api::DELETE_TOPICS, request, |version, granted, asked, response: DeleteTopicsResponse| {
         let [LogRequest::DeleteTopics(topics)] = &asked[..] else { unreachable!("{asked:?}") };
-        assert_eq!(matches!(topics[1], TopicRef::Id(_)), version >= 6);
-        assert_eq!(response.responses[1].error_code, code(granted, 29));
+        assert_eq!((topics.len(), matches!(topics[1], TopicRef::Id(_))), (2, version >= 6));
+        let codes: Vec<_> = response.responses.iter().map(|topic| topic.error_code).collect();
+        assert_eq!(codes[..2], [code(granted, 29); 2]);
+        assert_eq!(codes[2..], if version >= 6 { vec![42, 42, 42] } else { vec![] });
     });
     let request = |_| {
         let at =
@@ -583,9 +595,21 @@ fn producers_get_ids_and_partitions_tell_figures() {
 }
 
 #[test]
+fn a_broker_is_no_controller_and_says_so() {
+    for (endpoint, error) in [(1, 0), (2, 114), (3, 115)] {
+        let request = DescribeClusterRequest::default().with_endpoint_type(endpoint);
+        let (_, response) = exchange::<DescribeClusterResponse>(api::DESCRIBE_CLUSTER, 1, &request, true);
+        assert_eq!((response.error_code, response.endpoint_type), (error, 1));
+    }
+}
+
+#[test]
 fn the_cluster_is_described() {
-    let request = |_| DescribeClusterRequest::default();
-    all_versions(api::DESCRIBE_CLUSTER, request, |_, _, _, response: DescribeClusterResponse| {
+    let request =
+        |version| DescribeClusterRequest::default().with_include_cluster_authorized_operations(version == 1);
+    all_versions(api::DESCRIBE_CLUSTER, request, |version, _, _, response: DescribeClusterResponse| {
+        let told = response.cluster_authorized_operations;
+        assert_eq!(told, if version == 1 { 1 << 5 | 1 << 8 | 1 << 10 | 1 << 12 } else { i32::MIN });
         assert_eq!((&*response.cluster_id, response.controller_id.0), ("the-cluster", 3));
         assert_eq!((response.brokers.len(), response.brokers[0].port), (1, 9092));
     });
