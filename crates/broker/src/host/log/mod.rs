@@ -8,6 +8,7 @@ mod converting;
 mod coordinating;
 mod keeping;
 mod offsets;
+mod pass;
 mod reading;
 mod rewriting;
 mod streaming;

@@ -9,7 +9,7 @@ use base::{Bug, planted};
 use model::batch::{Encoding, HEADER, Summary};
 use model::{Batch, QueueId, Replaced};
 
-use super::compacting::Pass;
+use super::pass::Pass;
 use super::reading::Chunk;
 use crate::door::outgoing::Turn;
 use crate::{Broker, OPENED_BYTES_MAX};
