@@ -107,6 +107,8 @@ pub struct TopicSettings {
     pub delete: bool,
     /// The largest batch taken.
     pub max_message_bytes: u32,
+    /// The same where the topic was told so, and does not just have it by default.
+    pub told_max_message_bytes: Option<u32>,
     /// Whether records get the time of the log instead of the writer's.
     pub log_append_time: bool,
     /// Milliseconds that every record stays before it may be compacted away.
@@ -130,6 +132,7 @@ impl TopicSettings {
         let number = |name| text(name).parse::<i64>().unwrap_or(0);
         let unless_negative = |name| u64::try_from(number(name)).ok();
         let at_least_0 = |name| unless_negative(name).unwrap_or(0);
+        let max_message_bytes = u32::try_from(number("max.message.bytes")).unwrap_or(0);
         let policy = |wanted| text("cleanup.policy").split(',').any(|one| one.trim() == wanted);
         TopicSettings {
             retention_ms: unless_negative("retention.ms"),
@@ -138,7 +141,8 @@ impl TopicSettings {
             segment_bytes: at_least_0("segment.bytes"),
             compact: policy("compact"),
             delete: policy("delete"),
-            max_message_bytes: u32::try_from(number("max.message.bytes")).unwrap_or(0),
+            max_message_bytes,
+            told_max_message_bytes: configs.get("max.message.bytes").map(|_| max_message_bytes),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
             min_compaction_lag_ms: at_least_0("min.compaction.lag.ms"),
             min_dirty_permille: permille(text("min.cleanable.dirty.ratio")),
@@ -356,7 +360,8 @@ mod tests {
         assert_eq!((plain.retention_ms, plain.retention_bytes), (Some(604_800_000), None));
         assert_eq!((plain.compact, plain.delete, plain.log_append_time), (false, true, false));
         assert_eq!((plain.segment_ms, plain.segment_bytes), (604_800_000, 1 << 30));
-        assert_eq!((plain.max_message_bytes, plain.delete_retention_ms), (1_048_588, 86_400_000));
+        assert_eq!((plain.max_message_bytes, plain.told_max_message_bytes), (1_048_588, None));
+        assert_eq!(plain.delete_retention_ms, 86_400_000);
         assert_eq!((plain.timestamp_after_max_ms, plain.max_compaction_lag_ms), (3_600_000, i64::MAX as u64));
         let other = settings(&[
             ("retention.ms", "-1"),
@@ -368,6 +373,10 @@ mod tests {
         assert_eq!((other.retention_ms, other.retention_bytes), (None, Some(5)));
         assert_eq!((other.compact, other.delete, other.log_append_time), (true, true, true));
         assert_eq!(other.min_compaction_lag_ms, 7);
+        for told in [200, 1_048_588] {
+            let bounded = settings(&[("max.message.bytes", &told.to_string())]);
+            assert_eq!((bounded.max_message_bytes, bounded.told_max_message_bytes), (told, Some(told)));
+        }
         assert!(!settings(&[("cleanup.policy", "compact")]).delete);
         assert_eq!(settings(&[("retention.ms", "soon")]), plain, "not a value");
     }

@@ -2,6 +2,7 @@
 
 use base::Map;
 use model::{ConnId, Event, GroupId, Lane, OwnedRecord, Publish, QueueId, Record, Refusal};
+use smallvec::SmallVec;
 use topology::Topology;
 
 use super::Door;
@@ -185,7 +186,8 @@ impl Broker {
     }
 }
 
-/// Where the topology sends a message, by group.
+/// Where the topology sends a message: one target for all queues of a group that ask for the same, so that the group
+/// stores the message once for all of them.
 #[cold]
 fn look_up(
     topology: &Topology,
@@ -198,13 +200,16 @@ fn look_up(
     let mut headers = || (publish.headers)(record.prefix);
     found.clear();
     topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
-    let terms = |target: &topology::Target| terms_of(topology, target.queue);
-    found.sort_unstable_by_key(|target| (target.group, target.queue));
+    let with_terms =
+        |target: &topology::Target| (target.group, terms_of(topology, target.queue), target.queue);
+    let mut sorted: SmallVec<[(GroupId, Terms, QueueId); 1]> = found.iter().map(with_terms).collect();
+    sorted.sort_unstable();
     let mut targets = Targets::new();
-    for same in found.chunk_by(|a, b| a.group == b.group && terms(a) == terms(b)) {
-        if let Some(at) = by_group.get(&same[0].group) {
-            let queues = same.iter().map(|target| target.queue).collect();
-            targets.push(Target { at: *at, group: same[0].group, queues, terms: terms(&same[0]) });
+    for same in sorted.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let (group, terms, _) = same[0];
+        if let Some(at) = by_group.get(&group) {
+            let queues = same.iter().map(|(_, _, queue)| *queue).collect();
+            targets.push(Target { at: *at, group, queues, terms });
         }
     }
     Ok(targets)
@@ -215,7 +220,6 @@ fn look_up(
 fn terms_of(topology: &Topology, queue: QueueId) -> Terms {
     let Some((topic, _)) = topology.topic_of(queue) else { return Terms::NONE };
     let settings = topic.settings();
-    let is_bounded = topic.configs.contains_key("max.message.bytes");
-    let bytes_max = if is_bounded { settings.max_message_bytes as usize } else { usize::MAX };
+    let bytes_max = settings.told_max_message_bytes.map_or(usize::MAX, |bytes| bytes as usize);
     Terms { log_time: settings.log_append_time, bytes_max }
 }

@@ -1,10 +1,12 @@
 //! What topics ask for of those who publish to them: the time of the log, and a size.
 
+use std::collections::BTreeSet;
+
 use model::topic::{OffsetAt, PartitionRef, TopicRef};
 use model::{Event, LogAnswer, LogRequest, Refusal, Request};
 
 use super::keeping::{NOW_MS, create, publish};
-use super::node::{Client, LANE, Node};
+use super::node::{Client, LANE, Node, confirmed};
 
 /// Where the first record of this time or a later one is.
 fn offset_at(node: &mut Node, client: Client, topic: &str, time_ms: i64) -> Option<u64> {
@@ -66,5 +68,34 @@ fn what_is_larger_than_a_topic_takes_is_refused_and_others_have_it() {
         assert!(matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Invalid(_))]), "{heard:?}");
         assert_eq!(offset_at(&mut node, client, "small", 0), Some(0));
         node.assert_nothing_waits();
+    }
+}
+
+#[test]
+fn a_group_is_sent_a_message_once_for_all_of_its_queues_that_ask_for_the_same() {
+    for groups in [1, 3] {
+        let mut node = Node::start(1, groups);
+        let client = node.connect(0);
+        let queues: Vec<String> = (0..6).map(|n| format!("q-{n}")).collect();
+        for queue in &queues {
+            // Queues and topics in turn, so that neither the order of names nor that of ids puts like to like.
+            let topic = format!("{queue}-stamped");
+            node.declare(client, queue);
+            create(&mut node, client, &topic, &[("message.timestamp.type", "LogAppendTime")]);
+            node.bind(client, "amq.fanout", queue);
+            node.bind(client, "amq.fanout", &topic);
+        }
+        node.publish_to(client, "amq.fanout", "", 1, b"m");
+        node.run();
+        assert_eq!(confirmed(&node.heard(client)), [1]);
+        assert!(queues.iter().all(|queue| node.declare(client, queue).0 == 1));
+        let broker = &mut node.brokers[0];
+        let (slot, is_known) = broker.door.routes.find(broker.topology.version(), "/", "amq.fanout", "");
+        assert!(is_known, "it was remembered");
+        let targets = broker.door.routes.at(slot);
+        assert_eq!(targets.iter().map(|target| target.queues.len()).sum::<usize>(), 2 * queues.len());
+        let kinds: BTreeSet<_> = targets.iter().map(|target| (target.group, target.terms)).collect();
+        let most = 2 * groups as usize;
+        assert_eq!((kinds.len(), targets.len()), (most, most), "two kinds of queues in each group");
     }
 }
