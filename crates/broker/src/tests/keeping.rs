@@ -1,6 +1,6 @@
 //! How long records stay, whatever ages a topic names and whatever times their writers give them.
 
-use model::topic::{AppendBatch, Cursor, Fetch, PartitionRef, TopicDeclaration, TopicRef};
+use model::topic::{AppendBatch, Cursor, Fetch, OffsetAt, PartitionRef, TopicDeclaration, TopicRef};
 use model::{
     Arguments, Change, Event, LogAnswer, LogRequest, Protocol, Publish, QueueDeclaration, Record, Request,
     Value,
@@ -145,6 +145,18 @@ fn read(node: &mut Node, client: Client, topic: &str, from: u64) -> Vec<u64> {
     }
 }
 
+/// Offset and time of the record with the highest time.
+fn latest(node: &mut Node, client: Client, topic: &str) -> (Option<u64>, Option<i64>) {
+    let at = PartitionRef { topic: TopicRef::Name(topic.into()), partition: 0 };
+    let request = LogRequest::Offsets(vec![(at, OffsetAt::MaxTimestamp)]);
+    node.ask(client, Request::Log { token: 5, request });
+    node.run();
+    let [Event::Log(5, answer)] = &node.heard(client)[..] else { panic!("one answer") };
+    let LogAnswer::Offsets(found) = &**answer else { panic!("{answer:?}") };
+    let found = found[0].as_ref().expect("it is there");
+    (found.offset, found.timestamp_ms)
+}
+
 /// Lets compaction do what it can.
 fn settle(node: &mut Node, ms: u64) {
     node.run_after(ms);
@@ -191,6 +203,28 @@ fn a_batch_keeps_its_end_whatever_was_removed_of_it() {
         let left = [0, 4, 5, 6].into_iter().filter(|offset| *offset >= from);
         assert_eq!(read(&mut node, client, "t", from), left.collect::<Vec<_>>(), "from {from}");
     }
+}
+
+#[test]
+fn the_latest_record_is_the_latest_of_what_compaction_has_left() {
+    let mut node = Node::start(1, 2);
+    let client = node.connect(0);
+    create(&mut node, client, "t", &[&EAGER[..], &[("segment.ms", "1")]].concat());
+    append(&mut node, client, "t", &[("a", Some("1"), 10), ("b", Some("1"), 90)]);
+    append(&mut node, client, "t", &[("c", Some("1"), 50), ("d", Some("1"), 70), ("e", Some("1"), 50)]);
+    assert_eq!(latest(&mut node, client, "t"), (Some(1), Some(90)));
+    append(&mut node, client, "t", &[("b", Some("2"), 30)]);
+    append(&mut node, client, "t", &[("d", Some("2"), 20)]);
+    append(&mut node, client, "t", &[("z", Some("1"), 5)]);
+    settle(&mut node, 2_000);
+    assert_eq!(read(&mut node, client, "t", 0), [0, 2, 4, 5, 6, 7]);
+    assert_eq!(latest(&mut node, client, "t"), (Some(2), Some(50)), "the first that is left of its time");
+    // Then all of that batch is gone, too.
+    append(&mut node, client, "t", &[("c", Some("2"), 6), ("e", Some("2"), 7)]);
+    append(&mut node, client, "t", &[("z", Some("2"), 5)]);
+    settle(&mut node, 2_000);
+    assert_eq!(read(&mut node, client, "t", 0), [0, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(latest(&mut node, client, "t"), (Some(5), Some(30)));
 }
 
 #[test]
