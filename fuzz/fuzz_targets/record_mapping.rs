@@ -27,18 +27,11 @@ fn message(draws: &mut Draws<'_>) {
     let prefix = draws.0;
     let Some(properties) = read_properties(prefix) else { return };
     let row = Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
-        timestamp_ms: None,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
         exchange: &exchange,
         routing_key: &routing_key,
         prefix,
         body: Some(&body),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     };
     let converted = to_kafka(&row, TOPIC, 5, &read_properties);
     let record = converted.record(0);
@@ -64,18 +57,11 @@ fn record(draws: &mut Draws<'_>) {
     let message = to_amqp(&record, TOPIC, &read_properties);
     let block = message.exact.map_or_else(|| write_properties(&message.properties), <[u8]>::to_vec);
     let row = Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
-        timestamp_ms: None,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
         exchange: &message.exchange,
         routing_key: &message.routing_key,
         prefix: &block,
         body: Some(message.body),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     };
     let back = to_kafka(&row, TOPIC, timestamp, &read_properties);
     assert_eq!(back.record(0), record);

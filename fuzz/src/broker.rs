@@ -8,18 +8,11 @@ use model::{
 
 fn row() -> Block {
     let record = Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
-        timestamp_ms: None,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
         exchange: "ex",
         routing_key: "key",
         prefix: &[0x10, 0, 2],
         body: Some(b"body"),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     };
     let mut row = Vec::new();
     record.encode(&mut row);

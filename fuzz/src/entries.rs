@@ -17,20 +17,7 @@ pub struct Entries {
 }
 
 fn record(body: &[u8]) -> Record<'_> {
-    Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
-        timestamp_ms: None,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
-        exchange: "",
-        routing_key: "q",
-        prefix: &[0, 0],
-        body: Some(body),
-        suffix: &[],
-    }
+    Record { routing_key: "q", prefix: &[0, 0], body: Some(body), ..Record::bare(Protocol::Amqp091) }
 }
 
 impl Entries {

@@ -67,6 +67,25 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// Nothing but who wrote it: empty names, no body, none of what may be missing.
+    #[inline]
+    pub const fn bare(protocol: Protocol) -> Record<'a> {
+        Record {
+            protocol,
+            priority: 0,
+            timestamp_ms: None,
+            expiry_ms: None,
+            due_ms: None,
+            key: None,
+            dedup: None,
+            exchange: "",
+            routing_key: "",
+            prefix: &[],
+            body: None,
+            suffix: &[],
+        }
+    }
+
     /// Bytes of the row, the length field included.
     pub fn encoded_len(&self) -> usize {
         let optional = 8 * usize::from(self.timestamp_ms.is_some())

@@ -75,18 +75,12 @@ pub fn to_kafka<'a>(
 /// The row of a record, as its own protocol stores it.
 pub fn row_of<'a>(record: &KafkaRecord<'a>, topic: &'a str) -> Record<'a> {
     Record {
-        protocol: Protocol::Kafka,
-        priority: 0,
         timestamp_ms: Some(record.timestamp).filter(|timestamp| *timestamp != -1),
-        expiry_ms: None,
-        due_ms: None,
         key: record.key,
-        dedup: None,
-        exchange: "",
         routing_key: topic,
         prefix: record.headers.block(),
         body: record.value,
-        suffix: &[],
+        ..Record::bare(Protocol::Kafka)
     }
 }
 

@@ -42,18 +42,11 @@ fn append(node: &mut Node, client: Client, topic: &str, records: &[(&str, Option
 /// Publishes as an AMQP client does, with its time or without any.
 pub(super) fn publish(node: &mut Node, client: Client, queue: &str, timestamp_ms: Option<i64>) {
     let record = Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
         timestamp_ms,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
-        exchange: "",
         routing_key: queue,
         prefix: &[0, 0],
         body: Some(b"b"),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     };
     let publish = Publish { lane: LANE, token: 0, mandatory: false, record, headers: |_| None };
     node.ask(client, Request::Publish(publish));

@@ -260,18 +260,11 @@ impl Node {
     /// Publishes to an exchange, without a turn.
     pub(super) fn publish_to(&mut self, client: Client, exchange: &str, key: &str, token: u64, body: &[u8]) {
         let record = Record {
-            protocol: Protocol::Amqp091,
-            priority: 0,
-            timestamp_ms: None,
-            expiry_ms: None,
-            due_ms: None,
-            key: None,
-            dedup: None,
             exchange,
             routing_key: key,
             prefix: &[0, 0],
             body: Some(body),
-            suffix: &[],
+            ..Record::bare(Protocol::Amqp091)
         };
         let publish = Publish { lane: LANE, token, mandatory: false, record, headers: |_| None };
         self.ask(client, Request::Publish(publish));

@@ -137,18 +137,13 @@ impl Session {
             token,
             mandatory: channel.memo.mandatory,
             record: Record {
-                protocol: model::Protocol::Amqp091,
                 priority: self.checked.priority,
                 timestamp_ms: self.checked.timestamp_ms,
-                expiry_ms: None,
-                due_ms: None,
-                key: None,
-                dedup: None,
                 exchange: &channel.memo.exchange,
                 routing_key: &channel.memo.routing_key,
                 prefix,
                 body: Some(body),
-                suffix: &[],
+                ..Record::bare(model::Protocol::Amqp091)
             },
             headers: properties::headers,
         })

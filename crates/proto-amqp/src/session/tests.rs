@@ -37,18 +37,11 @@ pub(super) fn rows(records: &[Record<'_>]) -> (Block, Vec<u32>) {
 
 pub(super) fn record(body: &[u8]) -> Record<'_> {
     Record {
-        protocol: Protocol::Amqp091,
-        priority: 0,
-        timestamp_ms: None,
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
         exchange: "ex",
         routing_key: "key",
         prefix: &[0x10, 0, 2],
         body: Some(body),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     }
 }
 

@@ -39,18 +39,11 @@ struct Sent {
 impl Sent {
     fn row(&self) -> Record<'_> {
         Record {
-            protocol: Protocol::Amqp091,
-            priority: 0,
-            timestamp_ms: None,
-            expiry_ms: None,
-            due_ms: None,
-            key: None,
-            dedup: None,
             exchange: &self.exchange,
             routing_key: &self.routing_key,
             prefix: &self.block,
             body: Some(&self.body),
-            suffix: &[],
+            ..Record::bare(Protocol::Amqp091)
         }
     }
 }

@@ -107,18 +107,13 @@ fn push_message(message: &mapping::Message<'_>, timestamp: i64, write_block: Wri
         }
     };
     let row = Record {
-        protocol: Protocol::Amqp091,
         priority: message.properties.priority.unwrap_or(0),
         timestamp_ms: Some(timestamp),
-        expiry_ms: None,
-        due_ms: None,
-        key: None,
-        dedup: None,
         exchange: &message.exchange,
         routing_key: &message.routing_key,
         prefix,
         body: Some(message.body),
-        suffix: &[],
+        ..Record::bare(Protocol::Amqp091)
     };
     row.encode(out);
 }
@@ -155,18 +150,11 @@ mod tests {
         let mut body = Vec::new();
         for timestamp_ms in times.iter().copied() {
             let row = Record {
-                protocol: Protocol::Amqp091,
-                priority: 0,
                 timestamp_ms,
-                expiry_ms: None,
-                due_ms: None,
-                key: None,
-                dedup: None,
-                exchange: "",
                 routing_key: "t",
                 prefix: &[0, 0],
                 body: Some(b"a"),
-                suffix: &[],
+                ..Record::bare(Protocol::Amqp091)
             };
             let before = body.len();
             row.encode(&mut body);
