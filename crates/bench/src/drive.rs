@@ -66,7 +66,7 @@ pub(crate) trait Load {
     fn send(&mut self, now_ns: u64, publishes: bool) -> Result<()>;
 
     /// Whether a socket has more to read, or a message may leave.
-    fn has_more(&self, now_ns: u64, publishes: bool) -> bool;
+    fn has_more(&mut self, now_ns: u64, publishes: bool) -> bool;
 
     /// When the next message is due, if that is later than now.
     fn due_ns(&self, now_ns: u64) -> Option<u64>;
@@ -293,7 +293,7 @@ impl<'a, L: Load> Drive<'a, L> {
     }
 
     /// How long the loop may sleep: not at all while a socket has more.
-    fn pause_ns(&self, now_ns: u64) -> u64 {
+    fn pause_ns(&mut self, now_ns: u64) -> u64 {
         let publishes = self.phase != Phase::Drain;
         if self.load.has_more(now_ns, publishes) {
             return 0;

@@ -8,6 +8,7 @@
 
 mod cli;
 mod client;
+mod clients;
 mod connections;
 mod drive;
 mod error;

@@ -4,10 +4,11 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::clients::{Clients, Plan as _};
 use crate::drive::{Outcome, Until};
 use crate::http::{Counters, growth};
 use crate::latency::Percentiles;
-use crate::load::{Clients, Flaws, Plan, Routing};
+use crate::load::{Amqp, Flaws, Plan, Routing};
 use crate::procfs::Processes;
 
 /// What one run measured.
@@ -115,7 +116,7 @@ impl Report {
         plan: &Plan,
         server: Option<&Processes>,
         mut outcome: Outcome,
-        clients: &Clients<'_>,
+        clients: &Clients<'_, Amqp>,
         metrics: Option<(Counters, Counters)>,
     ) -> Report {
         let (begin, stopped, end) = (outcome.begin.counts, outcome.stopped.counts, outcome.end.counts);

@@ -2,37 +2,23 @@
 //!
 //! In: the server's answers. Out: fetches, and the account of what came. Never: believes a batch without its checksum.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::Kafka;
 use super::batch::{Fetched, verdict};
-use super::ledger::Ledger;
 use super::link::Link;
 use super::plan::Plan;
 use super::wire::{Answer, FETCH, PutKafka, error_name};
+use crate::clients::{self, Taking};
 use crate::error::{Error, Result};
-use crate::latency::Latency;
 use crate::load::body::Verdict;
+use crate::socket::Socket;
 
 /// What a partition answers that was created a moment ago.
 const NO_PARTITION: i16 = 3;
 const NO_LEADER: i16 = 5;
 const NOT_LEADER: i16 = 6;
-
-/// What the loop lends while values are taken.
-pub(crate) struct Taking<'a> {
-    /// The plan.
-    pub(crate) plan: &'a Plan,
-    /// A value before it is stamped.
-    pub(crate) pattern: &'a [u8],
-    /// Records sent into each stream.
-    pub(crate) written: &'a [u64],
-    /// The account.
-    pub(crate) ledger: &'a mut Ledger,
-    /// Write to read.
-    pub(crate) latency: &'a mut Latency,
-    /// Now.
-    pub(crate) now_ns: u64,
-}
 
 /// A partition and the next offset wanted of it.
 struct Cursor {
@@ -42,35 +28,45 @@ struct Cursor {
 
 /// A connection that reads.
 pub(crate) struct Consumer {
-    /// Its socket and buffers.
-    pub(crate) link: Link,
+    link: Link,
+    /// Of the topics.
+    names: Rc<[String]>,
     cursors: Vec<Cursor>,
     asked: bool,
     /// Records read.
-    pub(crate) delivered: u64,
+    delivered: u64,
 }
 
 impl Consumer {
     /// A reader of these partitions.
-    pub(crate) fn new(link: Link, partitions: Vec<u32>) -> Consumer {
+    pub(crate) fn new(link: Link, names: Rc<[String]>, partitions: Vec<u32>) -> Consumer {
         let cursors = partitions.into_iter().map(|partition| Cursor { partition, offset: 0 }).collect();
-        Consumer { link, cursors, asked: false, delivered: 0 }
+        Consumer { link, names, cursors, asked: false, delivered: 0 }
+    }
+}
+
+impl clients::Consumer<Kafka> for Consumer {
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.link.socket
+    }
+
+    fn delivered(&self) -> u64 {
+        self.delivered
     }
 
     /// Asks for more if nothing is under way.
-    pub(crate) fn ask(&mut self, plan: &Plan, names: &[String]) {
+    fn ask(&mut self, plan: &Plan, _: bool) {
         if self.asked || self.cursors.is_empty() {
             return;
         }
         self.asked = true;
-        let Consumer { link, cursors, .. } = self;
+        let Consumer { link, cursors, names, .. } = self;
         link.socket.out.put_request(FETCH, 0, |out| put_fetch(out, plan, names, cursors));
         // The next fetch begins with another partition, so that a bound on the whole answer starves none.
         cursors.rotate_left(1);
     }
 
-    /// Takes an answer if it is whole.
-    pub(crate) fn receive(&mut self, taking: &mut Taking<'_>, names: &[String]) -> Result<()> {
+    fn receive(&mut self, taking: &mut Taking<'_, Kafka>) -> Result<()> {
         self.link.read()?;
         let Some(mut answer) = self.link.next_answer()? else { return Ok(()) };
         self.asked = false;
@@ -83,7 +79,7 @@ impl Consumer {
         let (cursors, delivered) = (&mut self.cursors, &mut self.delivered);
         answer.list(|answer| {
             let name = answer.text()?.unwrap_or_default();
-            let topic = names.iter().position(|other| other == name);
+            let topic = self.names.iter().position(|other| other == name);
             let topic = topic.ok_or_else(|| Error::new(format!("the server sent records of {name}")))?;
             answer.list(|answer| {
                 let partition = topic as u32 * taking.plan.partitions + answer.i32()? as u32;
@@ -171,7 +167,7 @@ fn records_of<'a>(answer: &mut Answer<'a>) -> Result<&'a [u8]> {
 impl Cursor {
     /// Takes whole batches; what was read before and what is cut off at the end is passed over. Returns how many
     /// records were new to this reader.
-    fn take(&mut self, mut bytes: &[u8], taking: &mut Taking<'_>) -> u64 {
+    fn take(&mut self, mut bytes: &[u8], taking: &mut Taking<'_, Kafka>) -> u64 {
         let mut taken = 0;
         while let Some((batch, rest)) = Fetched::cut(bytes) {
             bytes = rest;
@@ -188,7 +184,7 @@ impl Cursor {
         taken
     }
 
-    fn take_batch(&self, batch: &Fetched<'_>, taking: &mut Taking<'_>) -> u64 {
+    fn take_batch(&self, batch: &Fetched<'_>, taking: &mut Taking<'_, Kafka>) -> u64 {
         let mut taken = 0;
         for found in batch.values() {
             let Some((offset, value)) = found else {
@@ -202,7 +198,7 @@ impl Cursor {
             match verdict(value, taking.pattern) {
                 Verdict::Stamped(stamp) => {
                     taking.latency.record(stamp.sent_ns, taking.now_ns);
-                    taking.ledger.note(self.partition, stamp, taking.written);
+                    taking.ledger.note(self.partition, stamp, taking.published);
                 }
                 Verdict::Unstamped => taking.ledger.distinct += 1,
                 Verdict::Corrupt => taking.ledger.flaws.corrupt += 1,

@@ -2,7 +2,10 @@
 //!
 //! In: each value's partition and stamp. Out: the flaws, counted. It believes only the producers' own counters.
 
-use super::plan::Stream;
+use super::Kafka;
+use super::plan::{Plan, Stream};
+use super::producer::Producer;
+use crate::clients;
 use crate::load::Flaws;
 use crate::load::body::Stamp;
 use crate::load::seen::Seen;
@@ -53,11 +56,30 @@ impl Ledger {
     }
 
     /// Counts what is missing of each stream, as far as `owed` says that it was confirmed.
-    pub(crate) fn close(&mut self, written: &[u64], owed: impl Fn(usize, u64) -> bool) {
+    fn count_lost(&mut self, written: &[u64], owed: impl Fn(usize, u64) -> bool) {
         for (at, (stream, written)) in self.streams.iter().zip(written).enumerate() {
             let lost = stream.seen.missing(*written).filter(|sequence| owed(at, *sequence));
             self.flaws.lost += lost.count() as u64;
         }
+    }
+}
+
+impl clients::Ledger<Kafka> for Ledger {
+    fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn distinct(&self) -> u64 {
+        self.distinct
+    }
+
+    fn flaws(&mut self) -> &mut Flaws {
+        &mut self.flaws
+    }
+
+    fn close(&mut self, plan: &Plan, producers: &[Producer], written: &[u64]) {
+        let owed = |stream, sequence| producers.iter().find_map(|one| one.is_owed(plan, stream, sequence));
+        self.count_lost(written, |stream, sequence| owed(stream, sequence).unwrap_or(false));
     }
 }
 
@@ -76,7 +98,7 @@ mod tests {
         assert!([0, 1, 3, 4].into_iter().all(|sequence| note(1, 1, sequence).none()));
         assert_eq!((note(1, 1, 4).duplicated, note(1, 1, 2).misordered), (1, 2));
         assert_eq!((note(0, 1, 5).misrouted, note(0, 0, 10).corrupt, note(0, 2, 0).corrupt), (1, 1, 2));
-        ledger.close(&[1, 7], |stream, sequence| (stream, sequence) != (1, 5));
+        ledger.count_lost(&[1, 7], |stream, sequence| (stream, sequence) != (1, 5));
         assert_eq!((ledger.flaws.lost, ledger.distinct), (2, 5));
     }
 }

@@ -6,7 +6,6 @@
 mod batch;
 mod cli;
 mod client;
-mod clients;
 mod consumer;
 mod ledger;
 mod link;
@@ -16,33 +15,45 @@ mod producer;
 mod tests;
 mod wire;
 
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::batch::{Template, records_in};
 pub(crate) use self::cli::{command, plan};
 use self::client::Address;
-use self::clients::Clients;
 use self::consumer::Consumer;
+use self::ledger::Ledger;
 use self::link::Link;
 use self::plan::{Mode, Plan};
 use self::producer::{Producer, Target};
+use crate::clients::{Clients, Protocol};
 use crate::drive::{Drive, Outcome, Until};
 use crate::error::Result;
 use crate::http;
 use crate::procfs::Processes;
 use crate::report::Report;
 
+/// Kafka.
+enum Kafka {}
+
+impl Protocol for Kafka {
+    type Plan = Plan;
+    type Publisher = Producer;
+    type Consumer = Consumer;
+    type Ledger = Ledger;
+}
+
 /// Runs `plan` and reports.
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
     plan.check()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = |topic| format!("bench-{}-{}-{topic}", std::process::id(), now.as_millis());
-    let names: Vec<String> = (0..plan.topics).map(name).collect();
+    let names: Rc<[String]> = (0..plan.topics).map(name).collect();
     let mut control = Link::connect(&plan.host, plan.port)?;
     client::check_versions(&mut control)?;
     let created = client::create(&mut control, plan, &names);
     let leader = created.and_then(|()| client::leader(&mut control, plan, &names));
-    let measured = leader.and_then(|leader| Stage { plan, names: &names, leader }.measure());
+    let measured = leader.and_then(|leader| Stage { plan, names: names.clone(), leader }.measure());
     // On a connection of its own, because the run may have broken the other.
     let cleaned =
         Link::connect(&plan.host, plan.port).and_then(|mut control| client::delete(&mut control, &names));
@@ -54,7 +65,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
 /// The topics of one run and who leads them.
 struct Stage<'a> {
     plan: &'a Plan,
-    names: &'a [String],
+    names: Rc<[String]>,
     leader: Address,
 }
 
@@ -69,10 +80,10 @@ impl Stage<'_> {
             Mode::Both => self.drive(self.plan, server.as_ref(), self.producers()?, true)?,
             Mode::Fetch => {
                 let filled = self.drive(&filling, None, self.producers()?, false)?;
-                self.drive(&reading, server.as_ref(), filled.1.producers, true)?
+                self.drive(&reading, server.as_ref(), filled.1.publishers, true)?
             }
         };
-        for refusal in brought.1.producers.iter().filter_map(Producer::refusal) {
+        for refusal in brought.1.publishers.iter().filter_map(Producer::refusal) {
             eprintln!("bench: {refusal}");
         }
         let after = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
@@ -84,14 +95,14 @@ impl Stage<'_> {
     }
 
     fn drive<'a>(
-        &'a self,
+        &self,
         plan: &'a Plan,
         server: Option<&Processes>,
         producers: Vec<Producer>,
         reads: bool,
-    ) -> Result<(Outcome, Clients<'a>)> {
+    ) -> Result<(Outcome, Clients<'a, Kafka>)> {
         let consumers = if reads { self.consumers()? } else { Vec::new() };
-        let clients = Clients::new(plan, self.names, &plan.streams(), producers, consumers);
+        let clients = Clients::<Kafka>::new(plan, producers, consumers, Ledger::new(&plan.streams()));
         Drive::new(plan.course(), server, clients)?.run()
     }
 
@@ -118,7 +129,7 @@ impl Stage<'_> {
     }
 
     fn consumers(&self) -> Result<Vec<Consumer>> {
-        let consumer = |number| Ok(Consumer::new(self.link()?, self.plan.reads(number)));
+        let consumer = |number| Ok(Consumer::new(self.link()?, self.names.clone(), self.plan.reads(number)));
         (0..self.plan.consumers).map(consumer).collect()
     }
 
@@ -135,7 +146,11 @@ impl Stage<'_> {
 }
 
 /// Works the figures out.
-fn report(plan: &Plan, server: Option<&Processes>, (mut outcome, clients): (Outcome, Clients<'_>)) -> Report {
+fn report(
+    plan: &Plan,
+    server: Option<&Processes>,
+    (mut outcome, clients): (Outcome, Clients<'_, Kafka>),
+) -> Report {
     let (begin, stopped, end) = (outcome.begin.counts, outcome.stopped.counts, outcome.end.counts);
     let finished = match (plan.mode, plan.acks) {
         (Mode::Produce, 0) => end.published - begin.published,
@@ -152,7 +167,7 @@ fn report(plan: &Plan, server: Option<&Processes>, (mut outcome, clients): (Outc
         confirm,
         delivery,
         server_us_published: None,
-        refused: clients.producers.iter().map(|p| p.refused).sum(),
+        refused: clients.refused(),
         flaws: clients.ledger.flaws,
         ..Report::measured(server, &outcome, finished, plan.size)
     };

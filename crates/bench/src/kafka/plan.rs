@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::clients;
 use crate::drive::{Course, Until};
 use crate::error::{Error, Result};
 
@@ -172,6 +173,20 @@ impl Plan {
     pub(crate) fn due_ns(&self, producer: u16, batch: u64, each: usize) -> Option<u64> {
         let number = u128::from(batch) * u128::from(self.producers) + u128::from(producer);
         self.rate.map(|rate| (number * each as u128 * 1_000_000_000 / u128::from(rate)) as u64)
+    }
+}
+
+impl clients::Plan for Plan {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn copies(&self) -> u64 {
+        1
+    }
+
+    fn confirms(&self) -> bool {
+        self.acks != 0
     }
 }
 

@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch::Template;
 use super::link::Link;
 use super::plan::Plan;
 use super::wire::{Answer, error_name};
+use crate::clients::{self, Sent};
 use crate::error::{Error, Result};
 use crate::latency::Latency;
 use crate::load::body::Stamp;
+use crate::socket::Socket;
 
 /// Bytes of requests prepared per turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -52,8 +55,7 @@ struct UnderWay {
 
 /// A connection that writes.
 pub(crate) struct Producer {
-    /// Its socket and buffers.
-    pub(crate) link: Link,
+    link: Link,
     number: u16,
     each: usize,
     targets: Vec<Target>,
@@ -61,13 +63,13 @@ pub(crate) struct Producer {
     under_way: VecDeque<UnderWay>,
     correlation: i32,
     /// Records sent.
-    pub(crate) written: u64,
+    written: u64,
     /// Records the server confirmed.
-    pub(crate) confirms: u64,
+    confirms: u64,
     /// Records the server refused.
-    pub(crate) refused: u64,
+    refused: u64,
     /// The last reason for that.
-    pub(crate) reason: Option<i16>,
+    reason: Option<i16>,
 }
 
 impl Producer {
@@ -88,23 +90,40 @@ impl Producer {
         }
     }
 
-    /// Whether all that the plan wants was sent.
-    pub(crate) fn is_done(&self, plan: &Plan) -> bool {
+    /// Whether the server promised to keep this record; `None` for a stream of another producer.
+    pub(crate) fn is_owed(&self, plan: &Plan, stream: usize, sequence: u64) -> Option<bool> {
+        let target = self.targets.iter().find(|target| usize::from(target.stream) == stream)?;
+        Some(target.is_owed(plan, sequence))
+    }
+
+    /// Says what the server refused.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.reason.map(|code| format!("{} records were refused: {}", self.refused, error_name(code)))
+    }
+}
+
+impl clients::Publisher<Plan> for Producer {
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.link.socket
+    }
+
+    fn sent(&self) -> Sent {
+        Sent { published: self.written, confirmed: self.confirms, refused: self.refused }
+    }
+
+    fn is_done(&self, plan: &Plan) -> bool {
         plan.quota(self.number, self.each).is_some_and(|quota| self.batches >= quota)
     }
 
-    /// Whether nothing is under way.
-    pub(crate) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         self.under_way.is_empty() && self.link.socket.is_flushed()
     }
 
-    /// When the next batch is due; `None` without a rate.
-    pub(crate) fn due_ns(&self, plan: &Plan) -> Option<u64> {
+    fn due_ns(&self, plan: &Plan) -> Option<u64> {
         plan.due_ns(self.number, self.batches, self.each)
     }
 
-    /// Whether another batch may leave now.
-    pub(crate) fn may_send(&self, plan: &Plan, now_ns: u64) -> bool {
+    fn may_send(&self, plan: &Plan, now_ns: u64) -> bool {
         let has_room = match plan.acks {
             0 => self.link.socket.out.len() < TURN_BYTES,
             _ => self.under_way.len() < plan.pipeline && self.link.socket.out.len() < TURN_BYTES,
@@ -112,8 +131,8 @@ impl Producer {
         has_room && !self.is_done(plan) && self.due_ns(plan).is_none_or(|due| due <= now_ns)
     }
 
-    /// Prepares what may leave.
-    pub(crate) fn fill(&mut self, plan: &Plan, now_ns: u64, now_ms: i64) {
+    fn fill(&mut self, plan: &Plan, now_ns: u64) {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         while self.may_send(plan, now_ns) {
             let sent_ns = self.due_ns(plan).unwrap_or(now_ns);
             let at = (self.batches % self.targets.len() as u64) as usize;
@@ -130,8 +149,7 @@ impl Producer {
         }
     }
 
-    /// Takes the answers that are here.
-    pub(crate) fn receive(&mut self, now_ns: u64, latency: &mut Latency) -> Result<()> {
+    fn receive(&mut self, now_ns: u64, latency: &mut Latency) -> Result<()> {
         self.link.read()?;
         while let Some(mut answer) = self.link.next_answer()? {
             let correlation = answer.i32()?;
@@ -156,22 +174,10 @@ impl Producer {
         Ok(())
     }
 
-    /// What was sent into each stream.
-    pub(crate) fn report(&self, written: &mut [u64]) {
+    fn note_published(&self, written: &mut [u64]) {
         for target in &self.targets {
             written[usize::from(target.stream)] = target.written;
         }
-    }
-
-    /// Whether the server promised to keep this record; `None` for a stream of another producer.
-    pub(crate) fn is_owed(&self, plan: &Plan, stream: usize, sequence: u64) -> Option<bool> {
-        let target = self.targets.iter().find(|target| usize::from(target.stream) == stream)?;
-        Some(target.is_owed(plan, sequence))
-    }
-
-    /// Says what the server refused.
-    pub(crate) fn refusal(&self) -> Option<String> {
-        self.reason.map(|code| format!("{} records were refused: {}", self.refused, error_name(code)))
     }
 }
 

@@ -2,19 +2,19 @@
 //!
 //! In: the server's frames. Out: acks, delivery latencies and the ledger's entries. Never keeps a body.
 
+use super::Amqp;
 use super::body::{Arriving, Verdict};
-use super::ledger::Ledger;
 use super::link::Link;
 use super::plan::Plan;
 use crate::client::{CHANNEL, refuse_close, unexpected};
+use crate::clients::{self, Taking};
 use crate::error::{Error, Result};
 use crate::frames::{Arguments, BODY, HEADER, HEARTBEAT, METHOD, PutFrame};
-use crate::latency::Latency;
+use crate::socket::Socket;
 
 /// A connection that consumes.
 pub(crate) struct Consumer {
-    /// Its socket and buffers.
-    pub(crate) link: Link,
+    link: Link,
     /// The queues it reads; the consumer tag `c<i>` is that of the i-th.
     queues: Vec<u32>,
     /// Per queue and publisher the position after the last delivery.
@@ -24,7 +24,7 @@ pub(crate) struct Consumer {
     unacked: u64,
     newest_tag: u64,
     /// Deliveries taken.
-    pub(crate) delivered: u64,
+    delivered: u64,
 }
 
 /// A delivery whose body is not there in full.
@@ -36,22 +36,6 @@ struct Delivery {
     body: Option<(u64, Arriving)>,
 }
 
-/// What every consumer needs while it takes deliveries.
-pub(crate) struct Taking<'a> {
-    /// The run.
-    pub(crate) plan: &'a Plan,
-    /// What bodies look like.
-    pub(crate) pattern: &'a [u8],
-    /// How many messages each publisher has sent.
-    pub(crate) published: &'a [u64],
-    /// Where deliveries are noted.
-    pub(crate) ledger: &'a mut Ledger,
-    /// Where their latency goes.
-    pub(crate) latency: &'a mut Latency,
-    /// When they arrived.
-    pub(crate) now_ns: u64,
-}
-
 impl Consumer {
     /// A consumer of `queues` on a set-up connection; `basic.consume` for each was sent.
     pub(crate) fn new(link: Link, queues: Vec<u32>, publishers: u16) -> Consumer {
@@ -60,8 +44,45 @@ impl Consumer {
         Consumer { link, queues, last, publishers, arriving: None, unacked: 0, newest_tag: 0, delivered: 0 }
     }
 
-    /// Reads once and takes every delivery that is there in full.
-    pub(crate) fn receive(&mut self, taking: &mut Taking<'_>) -> Result<()> {
+    fn take(&mut self, delivery: &Delivery, taking: &mut Taking<'_, Amqp>) {
+        let Delivery { tag, subscription, redelivered, body: Some((_, body)) } = delivery else { return };
+        // Only now: an ack before the last byte would be one for a message this side does not have.
+        self.newest_tag = *tag;
+        self.delivered += 1;
+        self.unacked += 1;
+        taking.ledger.redelivered += u64::from(*redelivered);
+        match body.verdict(taking.pattern) {
+            Verdict::Corrupt => taking.ledger.flaws.corrupt += 1,
+            Verdict::Unstamped => taking.ledger.distinct += 1,
+            Verdict::Stamped(stamp) => {
+                let last = &mut self.last[subscription * self.publishers..][..self.publishers];
+                let queue = self.queues[*subscription];
+                taking.ledger.note(taking.plan, queue, stamp, *redelivered, taking.published, last);
+                taking.latency.record(stamp.sent_ns, taking.now_ns);
+            }
+        }
+    }
+}
+
+impl clients::Consumer<Amqp> for Consumer {
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.link.socket
+    }
+
+    fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Acknowledges all that was taken, once it is worth a frame or nothing more is published.
+    fn ask(&mut self, plan: &Plan, publishes: bool) {
+        let batch = if publishes { plan.ack_batch() } else { 1 };
+        if !plan.auto_ack && self.unacked >= batch {
+            self.link.socket.out.put_ack(CHANNEL, self.newest_tag, true);
+            self.unacked = 0;
+        }
+    }
+
+    fn receive(&mut self, taking: &mut Taking<'_, Amqp>) -> Result<()> {
         self.link.read()?;
         while let Some(frame) = self.link.inbox.next_frame()? {
             let mut whole = false;
@@ -102,33 +123,6 @@ impl Consumer {
             }
         }
         Ok(())
-    }
-
-    fn take(&mut self, delivery: &Delivery, taking: &mut Taking<'_>) {
-        let Delivery { tag, subscription, redelivered, body: Some((_, body)) } = delivery else { return };
-        // Only now: an ack before the last byte would be one for a message this side does not have.
-        self.newest_tag = *tag;
-        self.delivered += 1;
-        self.unacked += 1;
-        taking.ledger.redelivered += u64::from(*redelivered);
-        match body.verdict(taking.pattern) {
-            Verdict::Corrupt => taking.ledger.flaws.corrupt += 1,
-            Verdict::Unstamped => taking.ledger.distinct += 1,
-            Verdict::Stamped(stamp) => {
-                let last = &mut self.last[subscription * self.publishers..][..self.publishers];
-                let queue = self.queues[*subscription];
-                taking.ledger.note(taking.plan, queue, stamp, *redelivered, taking.published, last);
-                taking.latency.record(stamp.sent_ns, taking.now_ns);
-            }
-        }
-    }
-
-    /// Acknowledges all that was taken, once there are at least `batch`.
-    pub(crate) fn acknowledge(&mut self, plan: &Plan, batch: u64) {
-        if !plan.auto_ack && self.unacked >= batch.max(1) {
-            self.link.socket.out.put_ack(CHANNEL, self.newest_tag, true);
-            self.unacked = 0;
-        }
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! In: each delivery's queue and stamp. Out: the flaws, counted. It believes only the publishers' own counters.
 
+use super::Amqp;
 use super::body::Stamp;
 use super::plan::Plan;
+use super::publisher::Publisher;
 use super::seen::Seen;
+use crate::clients;
 
 /// Everything that must not happen to a message, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,7 +89,7 @@ impl Ledger {
     }
 
     /// Counts what is missing of each publisher's messages, as far as `owed` says that they were confirmed.
-    pub(crate) fn close(&mut self, plan: &Plan, published: &[u64], owed: impl Fn(u16, u64) -> bool) {
+    fn count_lost(&mut self, plan: &Plan, published: &[u64], owed: impl Fn(u16, u64) -> bool) {
         for queue in 0..plan.queues {
             for (publisher, count) in (0..plan.publishers).zip(published) {
                 let share = plan.share(queue, publisher, *count);
@@ -95,6 +98,25 @@ impl Ledger {
                 self.flaws.lost += lost.count() as u64;
             }
         }
+    }
+}
+
+impl clients::Ledger<Amqp> for Ledger {
+    fn streams(&self) -> usize {
+        self.publishers
+    }
+
+    fn distinct(&self) -> u64 {
+        self.distinct
+    }
+
+    fn flaws(&mut self) -> &mut Flaws {
+        &mut self.flaws
+    }
+
+    fn close(&mut self, plan: &Plan, publishers: &[Publisher], published: &[u64]) {
+        let owed = |publisher, sequence| publishers[usize::from(publisher)].is_owed(plan, sequence);
+        self.count_lost(plan, published, owed);
     }
 }
 
@@ -130,9 +152,9 @@ mod tests {
         for sequence in [0, 1, 3, 4] {
             assert!(desk.note(1, 1, sequence, false).none());
         }
-        desk.ledger.close(&desk.plan, &[0, 5], |_, sequence| sequence != 2);
+        desk.ledger.count_lost(&desk.plan, &[0, 5], |_, sequence| sequence != 2);
         assert!(desk.ledger.flaws.none());
-        desk.ledger.close(&desk.plan, &[0, 6], |_, _| true);
+        desk.ledger.count_lost(&desk.plan, &[0, 6], |_, _| true);
         assert_eq!(desk.ledger.flaws.lost, 2);
         assert_eq!(desk.ledger.distinct, 4);
     }

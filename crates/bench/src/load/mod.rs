@@ -4,7 +4,6 @@
 //! pointed at a server in use.
 
 pub(crate) mod body;
-mod clients;
 mod consumer;
 mod ledger;
 mod link;
@@ -17,6 +16,7 @@ mod tests;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::client::{Client, put_consume};
+use crate::clients::{Clients, Protocol};
 use crate::drive::Drive;
 use crate::error::Result;
 use crate::http;
@@ -24,12 +24,22 @@ use crate::procfs::Processes;
 use crate::report::Report;
 
 use self::body::Template;
-pub(crate) use self::clients::Clients;
 use self::consumer::Consumer;
 pub(crate) use self::ledger::Flaws;
+use self::ledger::Ledger;
 use self::link::Link;
 pub(crate) use self::plan::{Plan, Routing};
 use self::publisher::Publisher;
+
+/// AMQP 0-9-1.
+pub(crate) enum Amqp {}
+
+impl Protocol for Amqp {
+    type Plan = Plan;
+    type Publisher = Publisher;
+    type Consumer = Consumer;
+    type Ledger = Ledger;
+}
 
 /// The queues and the exchange of one run.
 struct Stage {
@@ -54,7 +64,7 @@ fn measure(plan: &Plan, server: Option<&Processes>, stage: &Stage) -> Result<Rep
     let before = plan.metrics_url.as_deref().map(http::counters).transpose()?;
     let consumers = (0..plan.consumers).map(|c| stage.consumer(plan, c)).collect::<Result<Vec<_>>>()?;
     let publishers = (0..plan.publishers).map(|p| stage.publisher(plan, p)).collect::<Result<Vec<_>>>()?;
-    let clients = Clients::new(plan, publishers, consumers);
+    let clients = Clients::<Amqp>::new(plan, publishers, consumers, Ledger::new(plan));
     let (outcome, clients) = Drive::new(plan.course(), server, clients)?.run()?;
     let after = plan.metrics_url.as_deref().map(http::counters).transpose()?;
     Ok(Report::new(plan, server, outcome, &clients, before.zip(after)))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clients;
 use crate::drive::{Course, Until};
 use crate::error::{Error, Result};
 use crate::url::Url;
@@ -126,11 +127,6 @@ impl Plan {
         }
     }
 
-    /// How often each message is delivered.
-    pub(crate) fn copies(&self) -> u64 {
-        if self.routing == Routing::Fanout { u64::from(self.queues) } else { 1 }
-    }
-
     /// Position of a publisher's message `sequence` among those it sent to `queue`; `None` if it went elsewhere.
     pub(crate) fn position(&self, queue: u32, publisher: u16, sequence: u64) -> Option<u64> {
         let queues = u64::from(self.queues);
@@ -183,6 +179,20 @@ impl Plan {
             0 => 100,
             prefetch => u64::from(prefetch / 4).clamp(1, 100),
         }
+    }
+}
+
+impl clients::Plan for Plan {
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn copies(&self) -> u64 {
+        if self.routing == Routing::Fanout { u64::from(self.queues) } else { 1 }
+    }
+
+    fn confirms(&self) -> bool {
+        self.confirms
     }
 }
 
