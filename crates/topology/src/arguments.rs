@@ -88,7 +88,7 @@ pub(crate) fn check(declaration: &QueueDeclaration) -> Result<(), Refusal> {
         }
     }
     match queue_type(&declaration.arguments) {
-        "quorum" => check_quorum(declaration),
+        "quorum" => check_lasting("quorum", declaration),
         "stream" => check_stream(declaration),
         _ => Ok(()),
     }
@@ -148,7 +148,9 @@ pub(crate) fn queue_type(arguments: &Arguments) -> &str {
     arguments.get("x-queue-type").and_then(Value::as_str).unwrap_or("classic")
 }
 
-fn check_quorum(declaration: &QueueDeclaration) -> Result<(), Refusal> {
+/// Refuses to declare a queue of this type otherwise than for good: with a name, durable, for everybody, and until it is
+/// deleted.
+pub(crate) fn check_lasting(kind: &str, declaration: &QueueDeclaration) -> Result<(), Refusal> {
     let wrong = if declaration.name.is_empty() {
         "be named by the broker"
     } else if declaration.exclusive {
@@ -160,7 +162,7 @@ fn check_quorum(declaration: &QueueDeclaration) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    Err(Refusal::Invalid(format!("queue '{}': a queue of type quorum cannot {wrong}", declaration.name)))
+    Err(Refusal::Invalid(format!("queue '{}': a queue of type {kind} cannot {wrong}", declaration.name)))
 }
 
 /// Refuses a second declaration of a queue whose known arguments differ. Others are not compared: clients that disagree

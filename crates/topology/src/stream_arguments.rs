@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{Arguments, QueueDeclaration, Refusal, Value};
 
-use crate::arguments::{Meaning, Meaning::*, check_value, queue_type};
+use crate::arguments::{Meaning, Meaning::*, check_lasting, check_value, queue_type};
 
 const KNOWN: [(&str, Meaning); 7] = [
     ("x-queue-type", OneOf(&["stream"])),
@@ -26,21 +26,11 @@ pub(crate) fn belongs(name: &str) -> bool {
 
 /// Refuses what a stream cannot be declared with.
 pub(crate) fn check_stream(declaration: &QueueDeclaration) -> Result<(), Refusal> {
-    let wrong = if declaration.name.is_empty() {
-        "be named by the broker"
-    } else if declaration.exclusive {
-        "be exclusive"
-    } else if declaration.auto_delete {
-        "be deleted automatically"
-    } else if !declaration.durable {
-        "be other than durable"
-    } else {
-        return KNOWN.iter().try_for_each(|(name, meaning)| match declaration.arguments.get(name) {
-            Some(value) => check_value(name, *meaning, value),
-            None => Ok(()),
-        });
-    };
-    Err(Refusal::Invalid(format!("queue '{}': a queue of type stream cannot {wrong}", declaration.name)))
+    check_lasting("stream", declaration)?;
+    KNOWN.iter().try_for_each(|(name, meaning)| match declaration.arguments.get(name) {
+        Some(value) => check_value(name, *meaning, value),
+        None => Ok(()),
+    })
 }
 
 /// Milliseconds of an age such as `7D`: a count of years, months, days, hours, minutes or seconds.
