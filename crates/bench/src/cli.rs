@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::connections;
-use crate::drive::Until;
+use crate::course::{Course, Until};
 use crate::error::{Error, Result};
 use crate::kafka;
 use crate::load::{self, Plan, Routing};
@@ -240,10 +240,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan> {
     let default = Plan::new(url.clone());
     let optional = |name: &str| matches.get_one::<u64>(name).copied();
     let fanout = optional("fanout");
-    let messages = optional("messages");
-    let rate = optional("rate");
-    let time =
-        |name: &str, otherwise: Duration| matches.get_one::<Duration>(name).copied().unwrap_or(otherwise);
+    let course = course(matches);
     let queues = fanout.unwrap_or_else(|| number(matches, "queues", 1));
     let plan = Plan {
         url,
@@ -256,27 +253,42 @@ fn plan(matches: &ArgMatches) -> Result<Plan> {
             (None, false) => Routing::Own,
         },
         size: usize::try_from(number(matches, "size", 1024)).unwrap_or(usize::MAX),
-        window: optional("window").or(default.window.filter(|_| rate.is_none())),
+        window: optional("window").or(default.window.filter(|_| course.rate.is_none())),
         prefetch: number(matches, "prefetch", 1000) as u16,
-        rate,
-        until: messages.map_or(Until::Elapsed(time("duration", Duration::from_secs(10))), Until::Published),
-        warmup: time("warmup", if messages.is_some() { Duration::ZERO } else { default.warmup }),
-        patience: time("patience", default.patience),
+        course,
         persistent: !matches.get_flag("transient"),
         auto_ack: matches.get_flag("auto-ack"),
         confirms: !matches.get_flag("no-confirm"),
         server_pids: pids(matches),
         metrics_url: matches.get_one::<String>("metrics-url").cloned(),
-        progress: !matches.get_flag("quiet"),
     };
     plan.check().map(|()| plan)
+}
+
+/// The course that the options describe, which are the same for every protocol.
+pub(crate) fn course(matches: &ArgMatches) -> Course {
+    let default = Course::default();
+    let messages = matches.get_one::<u64>("messages").copied();
+    let time = |name: &str| matches.get_one::<Duration>(name).copied();
+    let (until, warmup) = match messages {
+        Some(messages) => (Until::Published(messages), Duration::ZERO),
+        None => (time("duration").map_or(default.until, Until::Elapsed), default.warmup),
+    };
+    Course {
+        rate: matches.get_one("rate").copied(),
+        until,
+        warmup: time("warmup").unwrap_or(warmup),
+        patience: time("patience").unwrap_or(default.patience),
+        progress: !matches.get_flag("quiet"),
+    }
 }
 
 fn url(matches: &ArgMatches) -> Result<Url> {
     Url::parse(matches.get_one::<String>("url").map_or("amqp://", String::as_str))
 }
 
-fn pids(matches: &ArgMatches) -> Vec<u32> {
+/// The processes of the server that are named.
+pub(crate) fn pids(matches: &ArgMatches) -> Vec<u32> {
     matches.get_many::<u32>("server-pid").into_iter().flatten().copied().collect()
 }
 
@@ -314,8 +326,8 @@ mod tests {
         let plan = parsed("amqp").unwrap();
         assert_eq!((plan.publishers, plan.consumers, plan.queues), (1, 1, 1));
         assert_eq!((plan.window, plan.prefetch, plan.size), (Some(1000), 1000, 1024));
-        assert!(plan.persistent && plan.confirms && !plan.auto_ack && plan.progress);
-        assert_eq!(plan.until, Until::Elapsed(Duration::from_secs(10)));
+        assert!(plan.persistent && plan.confirms && !plan.auto_ack && plan.course.progress);
+        assert_eq!(plan.course.until, Until::Elapsed(Duration::from_secs(10)));
     }
 
     #[test]
@@ -327,14 +339,17 @@ mod tests {
         .unwrap();
         assert_eq!((plan.publishers, plan.consumers, plan.queues), (2, 3, 5));
         assert_eq!((plan.routing, plan.size, plan.prefetch), (Routing::Fanout, 17, 9));
-        assert_eq!((plan.rate, plan.window, plan.until), (Some(100), None, Until::Published(50)));
-        assert!(!plan.persistent && plan.auto_ack && !plan.confirms && !plan.progress);
-        assert_eq!((plan.warmup, plan.patience), (Duration::ZERO, Duration::from_secs(3)));
+        assert_eq!(
+            (plan.course.rate, plan.window, plan.course.until),
+            (Some(100), None, Until::Published(50))
+        );
+        assert!(!plan.persistent && plan.auto_ack && !plan.confirms && !plan.course.progress);
+        assert_eq!((plan.course.warmup, plan.course.patience), (Duration::ZERO, Duration::from_secs(3)));
         assert_eq!(plan.server_pids, [4, 5, 6]);
         let spread = parsed("amqp --queues 1000 --spread --duration 2.5 --warmup 0.5s --window 7").unwrap();
         assert_eq!((spread.routing, spread.queues, spread.window), (Routing::Spread, 1000, Some(7)));
-        assert_eq!(spread.until, Until::Elapsed(Duration::from_millis(2500)));
-        assert_eq!(spread.warmup, Duration::from_millis(500));
+        assert_eq!(spread.course.until, Until::Elapsed(Duration::from_millis(2500)));
+        assert_eq!(spread.course.warmup, Duration::from_millis(500));
     }
 
     #[test]

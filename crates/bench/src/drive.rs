@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
+use crate::course::{Course, Until};
 use crate::error::Result;
 use crate::latency::Latency;
 use crate::procfs::{self, Processes};
@@ -17,30 +18,6 @@ use crate::socket::Socket;
 
 /// How often progress is shown and a stall looked for.
 const TICK_NS: u64 = 1_000_000_000;
-
-/// When publishing ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// After this time, not counting the warm-up.
-    Elapsed(Duration),
-    /// After this many messages of all publishers together.
-    Published(u64),
-}
-
-/// When a run measures, stops and gives up.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Course {
-    /// Time before the figures begin.
-    pub(crate) warmup: Duration,
-    /// When to stop publishing.
-    pub(crate) until: Until,
-    /// How long nothing may move after the last publish before what is missing counts as lost.
-    pub(crate) patience: Duration,
-    /// Messages are due at times of their own.
-    pub(crate) paced: bool,
-    /// One line per second on stderr.
-    pub(crate) progress: bool,
-}
 
 /// The connections of one run: what a protocol does when the loop says so.
 pub(crate) trait Load {
@@ -180,7 +157,7 @@ impl<'a, L: Load> Drive<'a, L> {
 
     /// Runs to the end and gives the connections back.
     pub(crate) fn run(mut self) -> Result<(Outcome, L)> {
-        if self.course.paced {
+        if self.course.rate.is_some() {
             // Else the kernel wakes the loop up to 50 us late, which would count as the server's latency. Where this
             // is not allowed, it does.
             let _ = std::fs::write("/proc/self/timerslack_ns", "1");

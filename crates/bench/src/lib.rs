@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod clients;
 mod connections;
+mod course;
 mod drive;
 mod error;
 mod frames;

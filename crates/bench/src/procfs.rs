@@ -18,6 +18,15 @@ impl Processes {
         Processes { pids }
     }
 
+    /// The server's processes: those given, else whoever listens on the port if that is on this machine.
+    pub(crate) fn of_server(pids: &[u32], is_here: bool, port: u16) -> Option<Processes> {
+        match pids {
+            [] if is_here => Processes::listening_on(port),
+            [] => None,
+            pids => Some(Processes::new(pids.to_vec())),
+        }
+    }
+
     /// Whoever listens on TCP `port` of this machine, if that can be seen.
     pub(crate) fn listening_on(port: u16) -> Option<Processes> {
         let sockets = listening_sockets(port);

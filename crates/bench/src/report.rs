@@ -5,7 +5,7 @@
 use serde_json::{Map, Number, Value};
 
 use crate::clients::{Clients, Plan as _};
-use crate::drive::{Outcome, Until};
+use crate::drive::Outcome;
 use crate::http::{Counters, growth};
 use crate::latency::Percentiles;
 use crate::load::{Amqp, Flaws, Plan, Routing};
@@ -243,13 +243,9 @@ fn settings(plan: &Plan) -> String {
         Routing::Fanout => " by fanout",
     };
     let bound = |count: Option<u64>| count.map_or("unbounded".to_owned(), |count| count.to_string());
-    let until = match plan.until {
-        Until::Elapsed(time) => format!("{} s", time.as_secs_f64()),
-        Until::Published(count) => format!("{count} messages"),
-    };
     format!(
         "{} to {}, {} publishers, {} consumers, {} queues{routing}, {} B {}, window {}, prefetch {}, rate {}, {}{}",
-        until,
+        plan.course.end("messages"),
         plan.url.address(),
         plan.publishers,
         plan.consumers,
@@ -258,7 +254,7 @@ fn settings(plan: &Plan) -> String {
         if plan.persistent { "persistent" } else { "transient" },
         bound(plan.window),
         plan.prefetch,
-        plan.rate.map_or("as fast as possible".to_owned(), |rate| format!("{rate}/s")),
+        plan.course.pace(),
         if plan.confirms { "confirms" } else { "no confirms" },
         if plan.auto_ack { ", auto-ack" } else { ", acks" },
     )

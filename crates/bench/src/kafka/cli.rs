@@ -1,13 +1,10 @@
 //! The command line of `waystation bench kafka`: options in, a plan out.
 
-use std::time::Duration;
-
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::plan::{Mode, Plan};
-use crate::cli::seconds;
-use crate::drive::Until;
+use crate::cli::{course, pids, seconds};
 use crate::error::{Error, Result};
 
 /// The command.
@@ -69,11 +66,8 @@ pub(crate) fn command() -> Command {
 pub(crate) fn plan(matches: &ArgMatches) -> Result<Plan> {
     let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
     let number = |name: &str, otherwise: u64| matches.get_one::<u64>(name).copied().unwrap_or(otherwise);
-    let time =
-        |name: &str, otherwise: Duration| matches.get_one::<Duration>(name).copied().unwrap_or(otherwise);
     let (host, port) = address(text("url"))?;
     let default = Plan::new(host, port);
-    let messages = matches.get_one::<u64>("messages").copied();
     let plan = Plan {
         mode: match text("mode") {
             "produce" => Mode::Produce,
@@ -94,14 +88,10 @@ pub(crate) fn plan(matches: &ArgMatches) -> Result<Plan> {
         acks: text("acks").parse().unwrap_or(-1),
         pipeline: number("pipeline", 5) as usize,
         fetch_bytes: i32::try_from(number("fetch-bytes", 1 << 20)).unwrap_or(i32::MAX),
-        fetch_wait: time("fetch-wait", default.fetch_wait),
-        rate: matches.get_one("rate").copied(),
-        until: messages.map_or(Until::Elapsed(time("duration", Duration::from_secs(10))), Until::Published),
-        warmup: time("warmup", if messages.is_some() { Duration::ZERO } else { default.warmup }),
-        patience: time("patience", default.patience),
-        server_pids: matches.get_many::<u32>("server-pid").into_iter().flatten().copied().collect(),
+        fetch_wait: matches.get_one("fetch-wait").copied().unwrap_or(default.fetch_wait),
+        course: course(matches),
+        server_pids: pids(matches),
         metrics_url: matches.get_one::<String>("metrics-url").cloned(),
-        progress: !matches.get_flag("quiet"),
         ..default
     };
     plan.check().map(|()| plan)
@@ -124,7 +114,10 @@ fn address(url: &str) -> Result<(String, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::course::Until;
 
     fn parsed(line: &str) -> Result<Plan> {
         plan(&command().try_get_matches_from(line.split(' ')).map_err(|e| Error::new(e.to_string()))?)
@@ -137,7 +130,7 @@ mod tests {
             (plan.host.as_str(), plan.port, plan.mode, plan.acks),
             ("127.0.0.1", 9092, Mode::Both, -1)
         );
-        assert_eq!((plan.batch, plan.pipeline, plan.warmup), (65_536, 5, Duration::from_secs(1)));
+        assert_eq!((plan.batch, plan.pipeline, plan.course.warmup), (65_536, 5, Duration::from_secs(1)));
         let plan = parsed(
             "kafka --url kafka://h:1 --mode fetch --producers 2 --consumers 3 --topics 4 --partitions 5 --replicas 0 \
              --size 17 --batch 99 --acks 1 --pipeline 7 --fetch-bytes 8 --fetch-wait 0.1 --rate 100 --messages 50 \
@@ -148,9 +141,9 @@ mod tests {
         assert_eq!((plan.producers, plan.consumers, plan.topics, plan.partitions), (2, 3, 4, 5));
         assert_eq!((plan.replicas, plan.size, plan.batch, plan.pipeline), (-1, 17, 99, 7));
         assert_eq!((plan.fetch_bytes, plan.fetch_wait), (8, Duration::from_millis(100)));
-        assert_eq!((plan.rate, plan.until), (Some(100), Until::Published(50)));
-        assert_eq!((plan.server_pids.as_slice(), plan.warmup), (&[4, 5][..], Duration::ZERO));
-        assert!(!plan.progress && plan.retention == Some(9));
+        assert_eq!((plan.course.rate, plan.course.until), (Some(100), Until::Published(50)));
+        assert_eq!((plan.server_pids.as_slice(), plan.course.warmup), (&[4, 5][..], Duration::ZERO));
+        assert!(!plan.course.progress && plan.retention == Some(9));
         assert_eq!(parsed("kafka --acks 0").unwrap().acks, 0);
     }
 

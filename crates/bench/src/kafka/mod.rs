@@ -27,7 +27,8 @@ use self::link::Link;
 use self::plan::{Mode, Plan};
 use self::producer::{Producer, Target};
 use crate::clients::{Clients, Protocol};
-use crate::drive::{Drive, Outcome, Until};
+use crate::course::Course;
+use crate::drive::{Drive, Outcome};
 use crate::error::Result;
 use crate::http;
 use crate::procfs::Processes;
@@ -71,10 +72,13 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn measure(&self) -> Result<Report> {
-        let server = self.server();
+        let host = self.plan.host.as_str();
+        let is_here = matches!(host, "localhost" | "::1") || host.starts_with("127.");
+        let server = Processes::of_server(&self.plan.server_pids, is_here, self.plan.port);
         let before = self.plan.metrics_url.as_deref().map(http::counters).transpose()?;
-        let filling = Plan { mode: Mode::Produce, warmup: Duration::ZERO, ..self.plan.clone() };
-        let reading = Plan { warmup: Duration::ZERO, ..self.plan.clone() };
+        let course = Course { warmup: Duration::ZERO, ..self.plan.course };
+        let filling = Plan { mode: Mode::Produce, course, ..self.plan.clone() };
+        let reading = Plan { course, ..self.plan.clone() };
         let brought = match self.plan.mode {
             Mode::Produce => self.drive(self.plan, server.as_ref(), self.producers()?, false)?,
             Mode::Both => self.drive(self.plan, server.as_ref(), self.producers()?, true)?,
@@ -103,7 +107,7 @@ impl Stage<'_> {
     ) -> Result<(Outcome, Clients<'a, Kafka>)> {
         let consumers = if reads { self.consumers()? } else { Vec::new() };
         let clients = Clients::<Kafka>::new(plan, producers, consumers, Ledger::new(&plan.streams()));
-        Drive::new(plan.course(), server, clients)?.run()
+        Drive::new(plan.course, server, clients)?.run()
     }
 
     fn link(&self) -> Result<Link> {
@@ -131,17 +135,6 @@ impl Stage<'_> {
     fn consumers(&self) -> Result<Vec<Consumer>> {
         let consumer = |number| Ok(Consumer::new(self.link()?, self.names.clone(), self.plan.reads(number)));
         (0..self.plan.consumers).map(consumer).collect()
-    }
-
-    /// The server's processes: those given, else whoever listens on the port if that is on this machine.
-    fn server(&self) -> Option<Processes> {
-        let host = &self.plan.host;
-        let is_here = matches!(host.as_str(), "localhost" | "::1") || host.starts_with("127.");
-        match self.plan.server_pids.as_slice() {
-            [] if is_here => Processes::listening_on(self.plan.port),
-            [] => None,
-            pids => Some(Processes::new(pids.to_vec())),
-        }
     }
 }
 
@@ -177,10 +170,7 @@ fn report(
 
 /// The plan in one line.
 fn settings(plan: &Plan) -> String {
-    let until = match plan.until {
-        Until::Elapsed(time) => format!("{} s", time.as_secs_f64()),
-        Until::Published(count) => format!("{count} records"),
-    };
+    let until = plan.course.end("records");
     let each = records_in(plan.batch, plan.size);
     let acks = match plan.acks {
         -1 => "all".to_owned(),
@@ -202,6 +192,6 @@ fn settings(plan: &Plan) -> String {
         plan.partitions,
         plan.size,
         plan.pipeline,
-        plan.rate.map_or("as fast as possible".to_owned(), |rate| format!("{rate}/s")),
+        plan.course.pace(),
     )
 }

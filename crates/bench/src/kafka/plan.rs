@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::clients;
-use crate::drive::{Course, Until};
+use crate::course::{Course, Until};
 use crate::error::{Error, Result};
 
 /// What is measured.
@@ -54,20 +54,12 @@ pub(crate) struct Plan {
     pub(crate) fetch_bytes: i32,
     /// How long the server may hold an answer back for want of records.
     pub(crate) fetch_wait: Duration,
-    /// Records per second of all producers together; `None` is as fast as the pipeline allows.
-    pub(crate) rate: Option<u64>,
-    /// When to stop writing.
-    pub(crate) until: Until,
-    /// Time before the figures begin.
-    pub(crate) warmup: Duration,
-    /// How long nothing may move before what is missing counts as lost.
-    pub(crate) patience: Duration,
+    /// How fast, until when, and when to give up.
+    pub(crate) course: Course,
     /// Processes of the server; empty means to look for the listener.
     pub(crate) server_pids: Vec<u32>,
     /// Where the server shows `waystation_*` counters.
     pub(crate) metrics_url: Option<String>,
-    /// One line per second on stderr.
-    pub(crate) progress: bool,
 }
 
 /// One producer's share of one partition.
@@ -98,20 +90,10 @@ impl Plan {
             pipeline: 5,
             fetch_bytes: 1 << 20,
             fetch_wait: Duration::from_millis(500),
-            rate: None,
-            until: Until::Elapsed(Duration::from_secs(10)),
-            warmup: Duration::from_secs(1),
-            patience: Duration::from_secs(10),
+            course: Course::default(),
             server_pids: Vec::new(),
             metrics_url: None,
-            progress: true,
         }
-    }
-
-    /// When to measure, to stop and to give up.
-    pub(crate) fn course(&self) -> Course {
-        let Plan { warmup, until, patience, progress, rate, .. } = *self;
-        Course { warmup, until, patience, paced: rate.is_some(), progress }
     }
 
     /// Refuses combinations that mean nothing.
@@ -123,10 +105,10 @@ impl Plan {
         if self.mode != Mode::Produce && self.consumers == 0 {
             return wrong("reading needs at least one consumer: use --mode produce to write only");
         }
-        if self.mode == Mode::Fetch && !matches!(self.until, Until::Published(_)) {
+        if self.mode == Mode::Fetch && !matches!(self.course.until, Until::Published(_)) {
             return wrong("--mode fetch needs --messages: how many records to write before they are read");
         }
-        if self.rate == Some(0) || !matches!(self.acks, -1..=1) {
+        if self.course.rate == Some(0) || !matches!(self.acks, -1..=1) {
             return wrong("--rate must not be 0, and --acks is 0, 1 or all");
         }
         if self.size > 64 << 20 || self.batch > 64 << 20 {
@@ -163,7 +145,7 @@ impl Plan {
 
     /// How many batches of `each` records a producer writes before it is done; `None` without a bound.
     pub(crate) fn quota(&self, producer: u16, each: usize) -> Option<u64> {
-        let Until::Published(records) = self.until else { return None };
+        let Until::Published(records) = self.course.until else { return None };
         let batches = records.div_ceil(each as u64);
         let (all, own) = (u64::from(self.producers), u64::from(producer));
         Some((batches + all - 1 - own) / all)
@@ -172,7 +154,7 @@ impl Plan {
     /// When a batch of a producer is due, in nanoseconds since the start.
     pub(crate) fn due_ns(&self, producer: u16, batch: u64, each: usize) -> Option<u64> {
         let number = u128::from(batch) * u128::from(self.producers) + u128::from(producer);
-        self.rate.map(|rate| (number * each as u128 * 1_000_000_000 / u128::from(rate)) as u64)
+        self.course.due_ns(number * each as u128)
     }
 }
 
@@ -221,7 +203,8 @@ mod tests {
 
     #[test]
     fn batches_are_shared_out_and_due_in_turn() {
-        let plan = Plan { until: Until::Published(70), rate: Some(1000), ..plan(2, 1, 1) };
+        let mut plan = plan(2, 1, 1);
+        plan.course = Course { until: Until::Published(70), rate: Some(1000), ..plan.course };
         assert_eq!((plan.quota(0, 10), plan.quota(1, 10)), (Some(4), Some(3)));
         assert_eq!((plan.due_ns(0, 0, 10), plan.due_ns(1, 0, 10)), (Some(0), Some(10_000_000)));
         assert_eq!(plan.due_ns(0, 1, 10), Some(20_000_000));

@@ -50,7 +50,7 @@ struct Stage {
 /// Runs `plan` and reports.
 pub(crate) fn run(plan: &Plan) -> Result<Report> {
     plan.check()?;
-    let server = server_of(plan);
+    let server = Processes::of_server(&plan.server_pids, plan.url.is_loopback(), plan.url.port);
     let mut control = Client::connect(&plan.url)?;
     let stage = Stage::new(plan);
     let measured = stage.declare(&mut control).and_then(|()| measure(plan, server.as_ref(), &stage));
@@ -65,18 +65,9 @@ fn measure(plan: &Plan, server: Option<&Processes>, stage: &Stage) -> Result<Rep
     let consumers = (0..plan.consumers).map(|c| stage.consumer(plan, c)).collect::<Result<Vec<_>>>()?;
     let publishers = (0..plan.publishers).map(|p| stage.publisher(plan, p)).collect::<Result<Vec<_>>>()?;
     let clients = Clients::<Amqp>::new(plan, publishers, consumers, Ledger::new(plan));
-    let (outcome, clients) = Drive::new(plan.course(), server, clients)?.run()?;
+    let (outcome, clients) = Drive::new(plan.course, server, clients)?.run()?;
     let after = plan.metrics_url.as_deref().map(http::counters).transpose()?;
     Ok(Report::new(plan, server, outcome, &clients, before.zip(after)))
-}
-
-/// The server's processes: those given, else whoever listens on the port if that is on this machine.
-fn server_of(plan: &Plan) -> Option<Processes> {
-    match plan.server_pids.as_slice() {
-        [] if plan.url.is_loopback() => Processes::listening_on(plan.url.port),
-        [] => None,
-        pids => Some(Processes::new(pids.to_vec())),
-    }
 }
 
 impl Stage {

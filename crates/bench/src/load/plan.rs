@@ -1,9 +1,7 @@
 //! What one run does: who publishes where, who consumes what, for how long. Pure: no sockets, no clock.
 
-use std::time::Duration;
-
 use crate::clients;
-use crate::drive::{Course, Until};
+use crate::course::{Course, Until};
 use crate::error::{Error, Result};
 use crate::url::Url;
 
@@ -26,14 +24,8 @@ pub(crate) struct Plan {
     pub(crate) window: Option<u64>,
     /// Unacknowledged deliveries per consumer; 0 is no bound.
     pub(crate) prefetch: u16,
-    /// Messages per second of all publishers together; `None` is as fast as the window allows.
-    pub(crate) rate: Option<u64>,
-    /// When to stop publishing.
-    pub(crate) until: Until,
-    /// Time before the figures begin.
-    pub(crate) warmup: Duration,
-    /// How long nothing may move after the last publish before what is missing counts as lost.
-    pub(crate) patience: Duration,
+    /// How fast, until when, and when to give up.
+    pub(crate) course: Course,
     /// Delivery mode 2.
     pub(crate) persistent: bool,
     /// Consumers need not acknowledge.
@@ -44,8 +36,6 @@ pub(crate) struct Plan {
     pub(crate) server_pids: Vec<u32>,
     /// Where the server shows `waystation_*` counters.
     pub(crate) metrics_url: Option<String>,
-    /// One line per second on stderr.
-    pub(crate) progress: bool,
 }
 
 /// How publishes find queues.
@@ -71,23 +61,13 @@ impl Plan {
             size: 1024,
             window: Some(1000),
             prefetch: 1000,
-            rate: None,
-            until: Until::Elapsed(Duration::from_secs(10)),
-            warmup: Duration::from_secs(1),
-            patience: Duration::from_secs(10),
+            course: Course::default(),
             persistent: true,
             auto_ack: false,
             confirms: true,
             server_pids: Vec::new(),
             metrics_url: None,
-            progress: true,
         }
-    }
-
-    /// When to measure, to stop and to give up.
-    pub(crate) fn course(&self) -> Course {
-        let Plan { warmup, until, patience, progress, rate, .. } = *self;
-        Course { warmup, until, patience, paced: rate.is_some(), progress }
     }
 
     /// Refuses combinations that mean nothing.
@@ -96,7 +76,7 @@ impl Plan {
         if self.publishers == 0 || self.queues == 0 {
             return wrong("a run needs at least one publisher and one queue");
         }
-        if self.window == Some(0) || self.rate == Some(0) {
+        if self.window == Some(0) || self.course.rate == Some(0) {
             return wrong("--window and --rate must not be 0: nothing would ever be sent");
         }
         if self.routing == Routing::Own && self.queues > u32::from(self.publishers) && self.consumers > 0 {
@@ -158,7 +138,7 @@ impl Plan {
 
     /// How many messages `publisher` sends if the run is bounded by a count.
     pub(crate) fn quota(&self, publisher: u16) -> Option<u64> {
-        match self.until {
+        match self.course.until {
             Until::Elapsed(_) => None,
             Until::Published(all) => {
                 let publishers = u64::from(self.publishers);
@@ -170,7 +150,7 @@ impl Plan {
     /// When message `sequence` of `publisher` is due, in nanoseconds after the start; `None` without a rate.
     pub(crate) fn due_ns(&self, publisher: u16, sequence: u64) -> Option<u64> {
         let turn = u128::from(sequence) * u128::from(self.publishers) + u128::from(publisher);
-        self.rate.map(|rate| (turn * 1_000_000_000 / u128::from(rate)) as u64)
+        self.course.due_ns(turn)
     }
 
     /// After how many unacknowledged deliveries a consumer acknowledges them together.
@@ -234,8 +214,8 @@ mod tests {
     #[test]
     fn the_publishers_share_the_rate_and_the_count() {
         let mut plan = plan(Routing::Own, 2, 1, 1);
-        plan.rate = Some(1000);
-        plan.until = Until::Published(7);
+        plan.course.rate = Some(1000);
+        plan.course.until = Until::Published(7);
         assert_eq!((plan.quota(0), plan.quota(1)), (Some(4), Some(3)));
         assert_eq!(
             (plan.due_ns(0, 0), plan.due_ns(1, 0), plan.due_ns(0, 1)),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::drive::Until;
+use crate::course::{Course, Until};
 use crate::load::{Plan, Routing};
 use crate::url::Url;
 
@@ -112,10 +112,13 @@ impl Shape {
             routing: self.routing,
             size: self.size,
             window: Some(self.window).filter(|_| self.rate.is_none()),
-            rate: self.rate,
-            until: Until::Elapsed(duration),
-            warmup,
-            progress: false,
+            course: Course {
+                rate: self.rate,
+                until: Until::Elapsed(duration),
+                warmup,
+                progress: false,
+                ..Course::default()
+            },
             ..Plan::new(url.clone())
         }
     }

@@ -7,19 +7,22 @@ use std::time::Duration;
 use self::fake::Fault;
 use super::plan::{Mode, Plan};
 use super::run;
-use crate::drive::Until;
+use crate::course::{Course, Until};
 use crate::load::Flaws;
 use crate::report::Report;
 
 fn plan(fault: Option<Fault>) -> Plan {
     Plan {
-        until: Until::Published(300),
-        warmup: Duration::ZERO,
-        patience: Duration::from_millis(800),
+        course: Course {
+            until: Until::Published(300),
+            warmup: Duration::ZERO,
+            patience: Duration::from_millis(800),
+            progress: false,
+            ..Course::default()
+        },
         size: 32,
         batch: 61 + 10 * 42,
         fetch_wait: Duration::from_millis(5),
-        progress: false,
         ..Plan::new("127.0.0.1".into(), fake::start(fault))
     }
 }
@@ -64,7 +67,9 @@ fn values_too_small_for_a_stamp_are_counted() {
 
 #[test]
 fn a_rate_is_kept() {
-    let report = clean(&Plan { rate: Some(1000), ..plan(None) });
+    let mut plan = plan(None);
+    plan.course.rate = Some(1000);
+    let report = clean(&plan);
     assert!(report.seconds >= 0.25, "{} s for 300 records", report.seconds);
 }
 

@@ -7,21 +7,23 @@ use std::time::Duration;
 
 use self::fake::Fault;
 use super::*;
-use crate::drive::Until;
+use crate::course::{Course, Until};
+
+/// A run that ends after so many messages.
+fn course(messages: u64) -> Course {
+    Course {
+        until: Until::Published(messages),
+        warmup: Duration::ZERO,
+        patience: Duration::from_millis(200),
+        progress: false,
+        ..Course::default()
+    }
+}
 
 /// A short run of 500 messages against a server that breaks one promise.
 fn plan(fault: Option<Fault>) -> Plan {
     let url = crate::url::Url::parse(&format!("amqp://127.0.0.1:{}", fake::start(fault))).unwrap();
-    Plan {
-        size: 64,
-        window: Some(20),
-        prefetch: 40,
-        until: Until::Published(500),
-        warmup: Duration::ZERO,
-        patience: Duration::from_millis(200),
-        progress: false,
-        ..Plan::new(url)
-    }
+    Plan { size: 64, window: Some(20), prefetch: 40, course: course(500), ..Plan::new(url) }
 }
 
 fn flaws(fault: Fault) -> Flaws {
@@ -43,13 +45,16 @@ fn every_shape_of_run_ends_with_all_delivered() {
     let shapes = [
         Plan { publishers: 3, consumers: 2, queues: 2, ..plan(None) },
         Plan { queues: 7, routing: Routing::Spread, publishers: 2, consumers: 3, ..plan(None) },
-        Plan { size: 10_000, until: Until::Published(40), ..plan(None) },
+        Plan { size: 10_000, course: course(40), ..plan(None) },
         Plan { size: 5, auto_ack: true, ..plan(None) },
         Plan { confirms: false, consumers: 4, ..plan(None) },
-        Plan { rate: Some(5000), window: None, ..plan(None) },
+        Plan { course: Course { rate: Some(5000), ..course(500) }, window: None, ..plan(None) },
         Plan {
-            until: Until::Elapsed(Duration::from_millis(100)),
-            warmup: Duration::from_millis(50),
+            course: Course {
+                until: Until::Elapsed(Duration::from_millis(100)),
+                warmup: Duration::from_millis(50),
+                ..course(0)
+            },
             ..plan(None)
         },
     ];
