@@ -71,7 +71,9 @@ fn log(name: &str) -> Option<&'static str> {
 fn runs(name: &str) -> Option<&'static str> {
     Some(match name {
         "log_adopted_segments" => "Old segments that became runs as they are, without being copied",
-        "log_adopted_segments_reused" => "Such segments that went back to the ring when nobody needed them any more",
+        "log_adopted_segments_reused" => {
+            "Such segments that went back to the ring when nobody needed them any more"
+        }
         "log_evacuated_bytes" => "Bytes moved from old segments to runs, those in adopted ones included",
         "log_evacuated_segments" => "Old segments whose content was moved to runs",
         "log_punched_bytes" => "Bytes of runs that were given back to the file system",
