@@ -89,6 +89,21 @@ def test_what_cannot_be_created(server, topic):
     assert not [wanted.topic for wanted in refused if wanted.topic != name and wanted.topic in listed]
 
 
+def test_a_name_that_cannot_be_is_said_to_be_so_without_creating(wire):
+    """Not that it is unknown: a consumer would ask for it for ever."""
+    fields = wire.ask(raw.METADATA, 4, raw.array([raw.text("no spaces")]) + b"\0")
+    fields.i32()
+    fields.array(lambda: (fields.i32(), fields.text(), fields.i32(), fields.text()))
+    fields.text(), fields.i32()
+    assert fields.i32() == 1 and (fields.i16(), fields.text()) == (raw.INVALID_TOPIC, "no spaces")
+
+
+def test_values_are_taken_as_languages_write_them(server, names):
+    name = server.create(names.topic(), preallocate=True, retention_ms=" 5000 ")
+    found = configs(server, name)
+    assert (found["preallocate"].value, found["retention.ms"].value) == ("true", "5000")
+
+
 def test_a_trial_creates_nothing(server, names):
     name = names.topic()
     server.admin.create_topics([NewTopic(name, 3, 1)], validate_only=True)[name].result(10)

@@ -73,11 +73,14 @@ pub fn check(bytes: &[u8]) -> Result<Checked, LogRefusal> {
 
 fn checked(bytes: &[u8]) -> Result<Checked, BatchError> {
     let header = Header::read(bytes)?;
-    if header.size != bytes.len() {
-        return Err(BatchError::Corrupt("a batch is not as long as its header says"));
-    }
-    if crc32c(&bytes[COVERED..]) != header.checksum {
+    let whole = bytes.get(..header.size).filter(|whole| whole.len() >= HEADER);
+    let whole = whole.ok_or(BatchError::Corrupt("a batch is not as long as its header says"))?;
+    if crc32c(&whole[COVERED..]) != header.checksum {
         return Err(BatchError::Corrupt("a batch does not match its checksum"));
+    }
+    if whole.len() < bytes.len() {
+        // Nothing was damaged on the way, so sending it again would not help.
+        return Err(BatchError::InvalidRecord("there is more than the one record batch that is taken"));
     }
     let codec = Codec::of(&header)?;
     check_attributes(&header)?;

@@ -152,6 +152,18 @@ fn several_batches_are_cut_apart_and_a_cut_one_is_not_taken() {
 }
 
 #[test]
+fn what_follows_a_sound_batch_is_refused_for_good_and_a_damaged_one_may_come_again() {
+    let sound = bytes(PLAIN);
+    for more in [&sound[..], &[0; 3]] {
+        let longer = [&sound[..], more].concat();
+        assert!(matches!(check(&longer), Err(LogRefusal::InvalidRecord(..))), "{} bytes more", more.len());
+    }
+    for damaged in [&sound[..sound.len() - 1], &[&sound[..sound.len() - 1], &[0xff; 9]].concat()] {
+        assert!(matches!(check(damaged), Err(LogRefusal::CorruptBatch(_))));
+    }
+}
+
+#[test]
 fn every_broken_batch_has_its_refusal() {
     let with = |at: usize, value: &[u8]| {
         let mut batch = bytes(PLAIN);

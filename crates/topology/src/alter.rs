@@ -11,6 +11,7 @@ use model::{Limits, LogRefusal};
 
 use crate::configs::{check_config, check_together, known, plain};
 use crate::stream_arguments::configs_of;
+use crate::topics::check_topic_name;
 use crate::topology::Answer;
 use crate::{QueueRecord, Topology};
 
@@ -47,7 +48,10 @@ impl Topology {
         replace: bool,
         limits: &Limits,
     ) -> Result<ConfigValues, LogRefusal> {
-        let topic = self.topic(vhost, name).ok_or(LogRefusal::UnknownPartition)?;
+        let Some(topic) = self.topic(vhost, name) else {
+            check_topic_name(name)?;
+            return Err(LogRefusal::UnknownPartition);
+        };
         let mut values = ConfigValues::new();
         for change in changes {
             let (ConfigChange::Set(name, _)

@@ -193,6 +193,8 @@ struct Altered {
     name: String,
     /// `None`: one of the changes makes no sense.
     changes: Option<Vec<ConfigChange>>,
+    /// Whether the request names it more than once.
+    is_double: bool,
 }
 
 pub(super) fn replace(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
@@ -225,10 +227,12 @@ fn alter(
     mut change: impl FnMut(&mut Decoder<'_>) -> Result<Option<ConfigChange>, Malformed>,
 ) -> Result<Reply, Malformed> {
     let fields = &mut asked.fields;
-    let altered: Vec<Altered> = fields.structs(|fields| {
+    let mut altered: Vec<Altered> = fields.structs(|fields| {
         let (kind, name) = (fields.i8()?, fields.string()?.to_owned());
-        Ok(Altered { kind, name, changes: fields.structs(&mut change)?.into_iter().collect() })
+        let changes = fields.structs(&mut change)?.into_iter().collect();
+        Ok(Altered { kind, name, changes, is_double: false })
     })?;
+    mark_doubles(&mut altered);
     let validate_only = fields.bool()?;
     let topics: Vec<_> = altered.iter().filter(|altered| refusal_of(altered).is_none()).collect();
     let topics: Vec<_> = topics
@@ -264,8 +268,20 @@ fn alter(
     }))
 }
 
+/// It is not clear what becomes of a resource that is named more than once.
+fn mark_doubles(altered: &mut [Altered]) {
+    let mut counts: BTreeMap<(i8, String), usize> = BTreeMap::new();
+    for altered in altered.iter() {
+        *counts.entry((altered.kind, altered.name.clone())).or_default() += 1;
+    }
+    for altered in altered.iter_mut() {
+        altered.is_double = counts[&(altered.kind, altered.name.clone())] > 1;
+    }
+}
+
 fn refusal_of(altered: &Altered) -> Option<(Code, &'static str)> {
     match altered {
+        Altered { is_double: true, .. } => Some((map::INVALID_REQUEST, "it is named more than once")),
         Altered { kind, .. } if *kind != TOPIC => Some((
             map::INVALID_REQUEST,
             "only topics can be configured: a broker's configuration is its file's",

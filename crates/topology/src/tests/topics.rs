@@ -381,6 +381,8 @@ fn configurations_that_cannot_be_are_refused() {
     assert_eq!(loose, Ok(vec![("preallocate".to_owned(), Some("true".to_owned()))]));
     let none = topology.altered("/", "none", &[], false, &limits);
     assert_eq!(none, Err(LogRefusal::UnknownPartition));
+    let never = topology.altered("/", "no such", &[], false, &limits);
+    assert!(matches!(never, Err(LogRefusal::BadName(_))), "{never:?}");
 }
 
 #[test]

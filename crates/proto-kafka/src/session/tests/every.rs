@@ -564,6 +564,28 @@ fn configs_are_altered() {
 }
 
 #[test]
+fn a_resource_that_is_named_twice_is_not_changed() {
+    let resource = |name: &str| {
+        let change = ChangedConfig::default().with_name(text("retention.ms")).with_value(Some(text("5")));
+        ChangedResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(name))
+            .with_configs(vec![change])
+    };
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![
+        resource("t"),
+        resource("u"),
+        resource("t"),
+    ]);
+    let (asked, response) =
+        exchange::<IncrementalAlterConfigsResponse>(api::INCREMENTAL_ALTER_CONFIGS, 1, &request, true);
+    let [LogRequest::AlterTopics { topics, .. }] = &asked[..] else { unreachable!("{asked:?}") };
+    assert_eq!((topics.len(), topics[0].0.as_str()), (1, "u"));
+    let codes: Vec<_> = response.responses.iter().map(|one| one.error_code).collect();
+    assert_eq!(codes, [42, 0, 42]);
+}
+
+#[test]
 fn producers_get_ids_and_partitions_tell_figures() {
     let request =
         |_| InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(1);
