@@ -379,12 +379,15 @@ impl EntryBuilder {
     /// Adds an append of one batch as it came, which is an operation of its own.
     pub fn append_batch(&mut self, queue: QueueId, summary: &Summary, body: &[u8]) -> OpSequence {
         let at = self.begin(OperationKind::Append, 0, queue);
+        self.put_batch(summary, body);
+        self.finish(at)
+    }
+
+    fn put_batch(&mut self, summary: &Summary, body: &[u8]) {
         let mut header = [0; batch::HEADER];
         summary.encode(&mut header, body);
         self.block.put(&header);
         self.block.put(body);
-        self.finish(at);
-        OpSequence(self.next.0 - 1)
     }
 
     /// Adds a batch that stands in place of one that the log has.
@@ -396,13 +399,9 @@ impl EntryBuilder {
         body: &[u8],
     ) -> OpSequence {
         let at = self.begin(OperationKind::Rewrite, 0, log);
-        let mut header = [0; batch::HEADER];
-        summary.encode(&mut header, body);
         self.block.put(&replaced.encode());
-        self.block.put(&header);
-        self.block.put(body);
-        self.finish(at);
-        OpSequence(self.next.0 - 1)
+        self.put_batch(summary, body);
+        self.finish(at)
     }
 
     /// Adds an append whose row the part operations directly before carried.
@@ -410,8 +409,7 @@ impl EntryBuilder {
         let flags = PARTS | if hand_out { HAND_OUT } else { 0 } | if queues.len() > 1 { FANOUT } else { 0 };
         let at = self.begin(OperationKind::Append, flags, queues[0]);
         self.put_queues(queues);
-        self.finish(at);
-        OpSequence(self.next.0 - 1)
+        self.finish(at)
     }
 
     /// Adds a settle, return or drop of ascending, separate, inclusive ranges.
@@ -430,16 +428,14 @@ impl EntryBuilder {
             self.block.put_varint(last.0 - first.0);
             end = last.0 + 1;
         }
-        self.finish(at);
-        OpSequence(self.next.0 - 1)
+        self.finish(at)
     }
 
     /// Adds an operation with an opaque body.
     pub fn operation(&mut self, kind: OperationKind, flags: u8, object: QueueId, body: &[u8]) -> OpSequence {
         let at = self.begin(kind, flags, object);
         self.block.put(body);
-        self.finish(at);
-        OpSequence(self.next.0 - 1)
+        self.finish(at)
     }
 
     /// Copies the operations of a sealed entry of another origin behind these.
@@ -464,9 +460,11 @@ impl EntryBuilder {
         at
     }
 
-    fn finish(&mut self, at: usize) {
+    /// Notes how long the newest operation has become and returns its number.
+    fn finish(&mut self, at: usize) -> OpSequence {
         let length = (self.block.len() - at - OPERATION_HEADER) as u32;
         self.block.as_mut_slice()[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+        OpSequence(self.next.0 - 1)
     }
 
     fn close_batch(&mut self) {
