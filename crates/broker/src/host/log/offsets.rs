@@ -15,6 +15,9 @@ use crate::log_parcel::{LogFigures, LogQuestion, LogReply};
 use crate::parcel::{Content, Ticket};
 use crate::{Broker, OPENED_BYTES_MAX};
 
+/// Offset and time of a record that was looked for, if there is such; `None` while a batch is being read.
+type Sought = Option<Result<Option<(u64, i64)>, LogRefusal>>;
+
 impl Broker {
     /// A question about a log hosted here.
     pub(crate) fn asked_log(
@@ -64,31 +67,29 @@ impl Broker {
             Err(refusal) => return Some(Err(refusal)),
         };
         let epoch = state.epoch();
-        let known = |offset| FoundOffset { offset: Some(offset), timestamp_ms: None, epoch };
-        let nowhere = FoundOffset { offset: None, timestamp_ms: None, epoch };
-        let timestamp = match wanted {
-            OffsetAt::Earliest => return Some(Ok(known(state.start()))),
-            OffsetAt::Latest => return Some(Ok(known(state.end()))),
-            OffsetAt::Timestamp(timestamp) => timestamp,
-            OffsetAt::MaxTimestamp => {
-                let at = *self.host.by_group.get(&group)?;
-                let latest = self.latest_of(at, log)?;
-                return Some(
-                    latest.map(|found| found.map_or(nowhere, |found| FoundOffset { epoch, ..found })),
-                );
-            }
-        };
         let at = *self.host.by_group.get(&group)?;
+        let found = |offset, timestamp_ms| FoundOffset { offset, timestamp_ms, epoch };
+        let sought = match wanted {
+            OffsetAt::Earliest => return Some(Ok(found(Some(state.start()), None))),
+            OffsetAt::Latest => return Some(Ok(found(Some(state.end()), None))),
+            OffsetAt::Timestamp(timestamp) => self.first_of(at, log, timestamp)?,
+            OffsetAt::MaxTimestamp => self.latest_of(at, log)?,
+        };
+        let place = |(offset, timestamp)| found(Some(offset), Some(timestamp));
+        Some(sought.map(|sought| sought.map_or(found(None, None), place)))
+    }
+
+    /// The first record of this time or a later one.
+    fn first_of(&mut self, at: usize, log: QueueId, timestamp: i64) -> Sought {
         let mut from = 0;
         // The record that gives a batch its time may be below the log's start, or removed: then it is a later batch.
         while let Some(chunk) = self.chunk_since(at, log, from, timestamp) {
             match self.first_in(at, log, &chunk, timestamp)? {
-                Ok(Some(found)) => return Some(Ok(FoundOffset { epoch, ..found })),
                 Ok(None) => from = chunk.end,
-                Err(refusal) => return Some(Err(refusal)),
+                found => return Some(found),
             }
         }
-        Some(Ok(nowhere))
+        Some(Ok(None))
     }
 
     /// The first batch from an offset on that has, or had, a record of this time or a later one.
@@ -101,22 +102,21 @@ impl Broker {
         found.map(|chunk| Chunk::of(state, &chunk))
     }
 
-    /// The first record of all that are there with the highest time; `None` while a batch is being read.
+    /// The first record of all that are there with the highest time.
     ///
     /// It is in the first batch of the highest time, unless that one's was removed, lies below the start, or came in
     /// parts, when nobody had seen its time: then batches of earlier times are looked at, too.
-    fn latest_of(&mut self, at: usize, log: QueueId) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
-        let (mut latest, mut seen): (Option<FoundOffset>, _) = (None, None);
+    fn latest_of(&mut self, at: usize, log: QueueId) -> Sought {
+        let (mut latest, mut seen): (Option<(u64, i64)>, _) = (None, None);
         while let Some((chunk, timestamp_max)) = self.next_latest(at, log, seen) {
-            let known = latest.and_then(|found| found.timestamp_ms);
-            if known.is_some_and(|known| known >= timestamp_max) {
+            if latest.is_some_and(|(_, known)| known >= timestamp_max) {
                 break;
             }
             let found = match self.find_in(at, log, &chunk, |opened, from| opened.latest(from))? {
                 Ok(found) => found,
                 Err(refusal) => return Some(Err(refusal)),
             };
-            latest = found.filter(|found| found.timestamp_ms > known).or(latest);
+            latest = found.filter(|found| latest.is_none_or(|latest| found.1 > latest.1)).or(latest);
             seen = Some((timestamp_max, Reverse(chunk.first)));
         }
         Some(Ok(latest))
@@ -140,14 +140,8 @@ impl Broker {
         next.map(|chunk| (Chunk::of(state, &chunk), chunk.timestamp_max))
     }
 
-    /// The first record of a batch that is there and of this time or later; `None` while the batch is being read.
-    fn first_in(
-        &mut self,
-        at: usize,
-        log: QueueId,
-        chunk: &Chunk,
-        timestamp: i64,
-    ) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
+    /// The first record of a batch that is there and of this time or later.
+    fn first_in(&mut self, at: usize, log: QueueId, chunk: &Chunk, timestamp: i64) -> Sought {
         self.find_in(at, log, chunk, |opened, from| {
             let first = opened.first_since(from, timestamp);
             // The planted bug takes the one behind it.
@@ -156,14 +150,14 @@ impl Broker {
         })
     }
 
-    /// The record that is looked for in a batch, from an offset delta on; `None` while the batch is being read.
+    /// The record that is looked for in a batch, from an offset delta on.
     fn find_in(
         &mut self,
         at: usize,
         log: QueueId,
         chunk: &Chunk,
         find: impl Fn(&Opened<'_>, i32) -> Option<(i32, i64)>,
-    ) -> Option<Result<Option<FoundOffset>, LogRefusal>> {
+    ) -> Sought {
         let start = self.host.groups[at].machine.log(log)?.start();
         let below = start.saturating_sub(chunk.first);
         let (block, range) = match self.batch_of(at, log, chunk)? {
@@ -175,12 +169,7 @@ impl Broker {
             Err(error) => return Some(Err(error.into())),
         };
         let found = find(&opened, i32::try_from(below).unwrap_or(i32::MAX));
-        let found = found.map(|(delta, timestamp)| FoundOffset {
-            offset: Some(chunk.first + delta as u64),
-            timestamp_ms: Some(timestamp),
-            epoch: 0,
-        });
-        Some(Ok(found))
+        Some(Ok(found.map(|(delta, timestamp)| (chunk.first + delta as u64, timestamp))))
     }
 
     fn epoch_end(&self, group: GroupId, log: QueueId, epoch: u32) -> Result<(u32, u64), LogRefusal> {
