@@ -173,8 +173,8 @@ def test_direct_reply_to_needs_no_queue(server, connect, names):
     client.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
     _, properties, body = until(lambda: (found := server_side.basic_get(queue, auto_ack=True))[0] and found)
     assert body == b"question" and properties.reply_to not in (None, "amq.rabbitmq.reply-to")
-    if not server.ours:  # Here the reply queue is an exclusive one of the client, and says so (405) when asked about.
-        server_side.queue_declare(properties.reply_to, passive=True)
+    for passive in (True, False):  # A server may ask whether its client is still there: declaring never makes one.
+        assert server_side.queue_declare(properties.reply_to, passive=passive).method.consumer_count == 1
     server_side.basic_publish("", properties.reply_to, b"answer", mandatory=True)
     until(lambda: nothing_comes(client, 0.02) or answers)
     assert answers == [b"answer"]
@@ -189,6 +189,31 @@ def test_direct_reply_to_needs_no_queue(server, connect, names):
             return True
 
     until(unroutable)
+
+
+def test_copies_go_to_the_keys_that_the_sender_names(channel, names):
+    to, copy, blind = names.queue(), names.queue(), names.queue()
+    for queue in (to, copy, blind):
+        channel.queue_declare(queue, durable=True)
+    channel.confirm_delivery()
+
+    def send(key, headers, mandatory=True):
+        channel.basic_publish("", key, b"x", pika.BasicProperties(headers=headers), mandatory=mandatory)
+
+    send(to, {"CC": [copy, to, "no-such-queue"], "BCC": [blind, copy]})
+    for queue in (to, copy, blind):
+        ((method, properties, _),) = take(channel, queue, 1)
+        assert method.routing_key == to and properties.headers == {"CC": [copy, to, "no-such-queue"]}
+        assert ready(channel, queue) == 0
+    send("no-such-queue", {"CC": [copy]})
+    send(to, {})
+    assert [ready(channel, queue) for queue in (to, copy, blind)] == [1, 1, 0]
+    with pytest.raises(pika.exceptions.UnroutableError) as returned:
+        send("no-such-queue", {"BCC": ["none-either"], "other": 1})
+    assert returned.value.messages[0].properties.headers == {"other": 1}
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        send(to, {"CC": copy})
+    assert closed.value.reply_code == 406
 
 
 def test_direct_reply_to_misused(connect, names):

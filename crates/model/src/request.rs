@@ -131,6 +131,8 @@ pub struct Publish<'a> {
     pub mandatory: bool,
     /// The message.
     pub record: Record<'a>,
+    /// Further routing keys: it goes where any of them or its own leads, to each queue once.
+    pub also: &'a [String],
     /// Called only where routing needs the headers.
     pub headers: HeadersOf,
 }

@@ -9,6 +9,7 @@ mod clock;
 mod close;
 mod confirm;
 mod consume;
+mod copies;
 mod deliver;
 mod events;
 mod filter;

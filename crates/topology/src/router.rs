@@ -14,7 +14,7 @@ use crate::{ExchangeId, ExchangeKind, Target, Topology};
 
 /// One message on its way through the exchanges.
 struct Walk<'a> {
-    key: &'a str,
+    keys: &'a [&'a str],
     read_headers: &'a mut dyn FnMut() -> Option<Arguments>,
     headers: Option<Arguments>,
     out: &'a mut Vec<Target>,
@@ -33,12 +33,17 @@ impl Walk<'_> {
 
     /// Adds the destinations of one exchange; `false` where it has none for this message.
     fn pass(&mut self, exchange: &Exchange) -> bool {
+        let keys = self.keys;
         let before = (self.out.len(), self.onward.len());
         match &exchange.table {
-            Table::Direct(keys) => keys.get(self.key).into_iter().for_each(|fan| self.take(fan)),
+            Table::Direct(fans) => {
+                keys.iter().filter_map(|key| fans.get(*key)).for_each(|fan| self.take(fan));
+            }
             Table::Fanout(fan) => self.take(fan),
             Table::Topic(trie) => {
-                trie.matches(self.key, |fan| self.take(fan));
+                for key in keys {
+                    trie.matches(key, |fan| self.take(fan));
+                }
             }
             Table::Headers(matchers) => {
                 if self.headers.is_none() {
@@ -69,19 +74,33 @@ impl Topology {
         headers: &mut dyn FnMut() -> Option<Arguments>,
         out: &mut Vec<Target>,
     ) -> Result<(), Refusal> {
+        self.route_by_any(vhost, exchange, &[key], headers, out)
+    }
+
+    /// Like `route`, for a message with several routing keys: it goes where any of them leads.
+    pub fn route_by_any(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        keys: &[&str],
+        headers: &mut dyn FnMut() -> Option<Arguments>,
+        out: &mut Vec<Target>,
+    ) -> Result<(), Refusal> {
         out.clear();
         let host = self.vhosts.get(vhost).ok_or_else(|| not_found(Entity::Vhost, vhost))?;
         if exchange.is_empty() {
-            out.extend(host.queues.get(key));
+            out.extend(keys.iter().filter_map(|key| host.queues.get(*key)));
+            out.sort_unstable();
+            out.dedup();
             return Ok(());
         }
         let id = *host.exchanges.get(exchange).ok_or_else(|| not_found(Entity::Exchange, exchange))?;
         if self.exchanges[&id].record.internal {
-            let text = format!("exchange '{exchange}' is internal: clients cannot publish to it");
+            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
             return Err(Refusal::AccessRefused(text));
         }
         let (onward, seen) = (Vec::new(), set(0));
-        let mut walk = Walk { key, read_headers: headers, headers: None, out, fans: 0, onward, seen };
+        let mut walk = Walk { keys, read_headers: headers, headers: None, out, fans: 0, onward, seen };
         self.walk(host, id, &mut walk);
         Ok(())
     }
@@ -134,8 +153,8 @@ impl Topology {
 /// An alternate exchange that does not exist takes nothing.
 fn pass_alternate(host: &Vhost, alternate: &str, walk: &mut Walk<'_>) {
     if alternate.is_empty() {
-        walk.fans += 1;
-        walk.out.extend(host.queues.get(walk.key));
+        walk.fans += walk.keys.len();
+        walk.out.extend(walk.keys.iter().filter_map(|key| host.queues.get(*key)));
     } else {
         walk.onward.extend(host.exchanges.get(alternate));
     }

@@ -61,13 +61,15 @@ impl Broker {
         let (exchange, key) = (publish.record.exchange, publish.record.routing_key);
         let version = self.topology.version();
         let (mut slot, known) = routes.find(version, vhost, exchange, key);
+        let known = known && publish.also.is_empty();
         if !known {
             match look_up(&self.topology, by_group, &mut self.targets, vhost, publish) {
                 Ok(targets) => slot = routes.remember(slot, version, (vhost, exchange, key), targets),
                 Err(refusal) => return self.refuse(conn, Some(publish.lane), refusal),
             }
         }
-        let forget = !known && self.topology.needs_headers(vhost, exchange);
+        // A route that depends on more than exchange and key is good for this message only.
+        let forget = !known && (!publish.also.is_empty() || self.topology.needs_headers(vhost, exchange));
         let targets = routes.at(slot);
         let unroutable = targets.is_empty();
         let mut is_taken = true;
@@ -199,7 +201,9 @@ fn look_up(
     let record = &publish.record;
     let mut headers = || (publish.headers)(record.prefix);
     found.clear();
-    topology.route(vhost, record.exchange, record.routing_key, &mut headers, found)?;
+    let keys: SmallVec<[&str; 4]> =
+        std::iter::once(record.routing_key).chain(publish.also.iter().map(String::as_str)).collect();
+    topology.route_by_any(vhost, record.exchange, &keys, &mut headers, found)?;
     let with_terms =
         |target: &topology::Target| (target.group, terms_of(topology, target.queue), target.queue);
     let mut sorted: SmallVec<[(GroupId, Terms, QueueId); 1]> = found.iter().map(with_terms).collect();

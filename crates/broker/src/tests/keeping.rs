@@ -48,7 +48,7 @@ pub(super) fn publish(node: &mut Node, client: Client, queue: &str, timestamp_ms
         body: Some(b"b"),
         ..Record::bare(Protocol::Amqp091)
     };
-    let publish = Publish { lane: LANE, token: 0, mandatory: false, record, headers: |_| None };
+    let publish = Publish { lane: LANE, token: 0, mandatory: false, record, also: &[], headers: |_| None };
     node.ask(client, Request::Publish(publish));
     node.run();
     assert_eq!(node.heard(client).len(), 0);

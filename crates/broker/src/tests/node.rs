@@ -266,7 +266,7 @@ impl Node {
             body: Some(body),
             ..Record::bare(Protocol::Amqp091)
         };
-        let publish = Publish { lane: LANE, token, mandatory: false, record, headers: |_| None };
+        let publish = Publish { lane: LANE, token, mandatory: false, record, also: &[], headers: |_| None };
         self.ask(client, Request::Publish(publish));
     }
 

@@ -145,6 +145,7 @@ impl Session {
                 body: Some(body),
                 ..Record::bare(model::Protocol::Amqp091)
             },
+            also: &channel.content.copies,
             headers: properties::headers,
         })
     }

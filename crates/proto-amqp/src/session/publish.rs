@@ -7,6 +7,7 @@ use base::SendBuffer;
 use model::Lane;
 
 use super::channel::{Channel, State};
+use super::copies;
 use super::inbound::Turn;
 use super::outbox::Due;
 use super::{Session, Stage};
@@ -130,19 +131,23 @@ pub(super) struct Content {
     pub phase: Phase,
     pub prefix: Vec<u8>,
     pub body: Vec<u8>,
+    /// Further routing keys, and what they take.
+    pub copies: Vec<String>,
+    copies_held: usize,
     remaining: u64,
 }
 
 impl Content {
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        self.prefix.len() + self.body.len()
+        self.prefix.len() + self.body.len() + self.copies_held
     }
 
     fn clear(&mut self) {
         self.phase = Phase::Idle;
         self.prefix.clear();
         self.body.clear();
+        (self.copies, self.copies_held) = (Vec::new(), 0);
         self.body.shrink_to(HEAD_MAX);
     }
 }
@@ -156,6 +161,8 @@ pub(super) struct Checked {
     pub timestamp_ms: Option<i64>,
     /// The reply-to names the pseudo-queue.
     wants_reply_queue: bool,
+    /// The headers name further routing keys.
+    names_copies: bool,
 }
 
 impl Checked {
@@ -182,6 +189,7 @@ impl Checked {
         }
         self.priority = properties.priority.unwrap_or(0);
         self.timestamp_ms = properties.time_ms();
+        self.names_copies = properties.headers.is_some_and(copies::are_named);
         self.wants_reply_queue = properties.reply_to == Some(REPLY_TO.as_bytes());
         if block.len() <= BLOCK_KEPT_MAX {
             self.block.extend_from_slice(block);
@@ -227,7 +235,7 @@ impl Session {
         };
         channel.memo.read(method.payload).ok()?;
         self.checked.read(content.properties, &self.user, self.limits.nesting_max).ok()?;
-        if self.checked.wants_reply_queue {
+        if self.checked.wants_reply_queue || self.checked.names_copies {
             return None;
         }
         let token = channel.token();
@@ -274,17 +282,26 @@ impl Session {
             return Err(Fault::new(ReplyCode::PreconditionFailed, text));
         }
         self.checked.read(header.properties, &self.user, self.limits.nesting_max)?;
-        let rewritten = match self.checked.wants_reply_queue {
+        let names_copies = self.checked.names_copies;
+        let mut rewritten = match self.checked.wants_reply_queue {
             true => Some(self.with_reply_queue(lane, header.properties)?),
             false => None,
         };
+        let mut keys = Vec::new();
+        if names_copies {
+            let block = rewritten.as_deref().unwrap_or(header.properties);
+            let copies = copies::copies_of(block, self.limits.nesting_max)?;
+            (keys, rewritten) = (copies.keys, Some(copies.block));
+        }
         let block = rewritten.as_deref().unwrap_or(header.properties);
-        self.may_hold(block.len())?;
+        let copies_held = keys.iter().map(|key| size_of::<String>() + key.len()).sum();
+        self.may_hold(block.len() + copies_held)?;
         let Some(channel) = self.channels.get_mut(&lane) else { return Ok(()) };
         channel.content.prefix.extend_from_slice(block);
+        (channel.content.copies, channel.content.copies_held) = (keys, copies_held);
         channel.content.remaining = size;
         channel.content.phase = Phase::Body;
-        self.partial += block.len();
+        self.partial += block.len() + copies_held;
         match size {
             0 => self.content_whole(lane),
             _ => Ok(()),

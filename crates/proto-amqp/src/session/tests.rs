@@ -145,12 +145,13 @@ fn change_answer(lane: Lane, change: &Change) -> Event {
 /// What a request says, without the address of its function; settlements and grants one by one.
 pub(super) fn told(request: &Request<'_>) -> Vec<String> {
     let one = match request {
-        Request::Publish(Publish { lane, token, mandatory, record, .. }) => {
+        Request::Publish(Publish { lane, token, mandatory, record, also, .. }) => {
             let Record { exchange, routing_key, prefix, body, priority, .. } = record;
             let body = body.unwrap_or(&[]);
             let body = if body.len() > 40 { format!("{} bytes", body.len()) } else { format!("{body:?}") };
+            let also = if also.is_empty() { String::new() } else { format!(" also {also:?}") };
             format!(
-                "publish {lane} {token} {mandatory} {exchange}/{routing_key} {priority} {prefix:?} {body}"
+                "publish {lane} {token} {mandatory} {exchange}/{routing_key} {priority} {prefix:?} {body}{also}"
             )
         }
         Request::Settle { lane, settlements } => {

@@ -44,6 +44,34 @@ fn a_queue_gets_a_message_once_however_often_it_is_bound() {
 }
 
 #[test]
+fn several_keys_lead_where_any_of_them_does_and_to_each_queue_once() {
+    let topology = with([
+        queue("a"),
+        queue("b"),
+        queue("lost"),
+        exchange("alternate", "fanout"),
+        bind("alternate", "lost", ""),
+        with_alternate("direct", "direct", "alternate"),
+        bind("direct", "a", "k"),
+        bind("direct", "b", "l"),
+        bind("amq.topic", "a", "x.*"),
+        bind("amq.topic", "b", "*.y"),
+    ]);
+    let by_any = |exchange: &str, keys: &[&str]| {
+        let mut targets = Vec::new();
+        topology.route_by_any("/", exchange, keys, &mut || None, &mut targets).expect("it exists");
+        let name =
+            |target: &crate::Target| topology.queue_by_id(target.queue).expect("it exists").name.clone();
+        targets.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(by_any("", &["b", "a", "none", "b"]), ["a", "b"]);
+    assert_eq!(by_any("direct", &["l", "k", "k"]), ["a", "b"]);
+    assert_eq!(by_any("direct", &["none", "k"]), ["a"], "one that leads somewhere is enough");
+    assert_eq!(by_any("direct", &["none", "nothing"]), ["lost"]);
+    assert_eq!(by_any("amq.topic", &["x.y", "x.z"]), ["a", "b"]);
+}
+
+#[test]
 fn bindings_that_differ_in_arguments_are_two() {
     let one = || bind_with("amq.direct", "a", "k", &[("n", Value::Int(1))]);
     let mut topology = with([queue("a"), one(), one(), bind("amq.direct", "a", "k")]);

@@ -113,6 +113,33 @@ fn confirms_are_one_method_and_returns_come_first() {
 }
 
 #[test]
+fn further_keys_go_with_their_message_and_blind_ones_only_there() {
+    let list = |text| Value::List(vec![Value::text(text)]);
+    let (open, blind) = (("CC", list("copy")), ("BCC", list("blind")));
+    let both = properties::block_of(&[open.clone(), blind]);
+    let seen = properties::block_of(&[open]);
+    let mut talk = Talk::open();
+    talk.feed(&publishing(1, "ex", "key", false, &both, b"1"));
+    talk.publish(1, "ex", "key", false, b"2");
+    talk.feed(&publishing(1, "ex", "key", false, &both, b""));
+    let copied =
+        |body: &str| format!("publish 1 0 false ex/key 0 {seen:?} {body} also [\"copy\", \"blind\"]");
+    let plain = "publish 1 0 false ex/key 0 [16, 0, 2] [50]";
+    talk.expect_asked(&[&copied("[49]"), plain, &copied("[]")]);
+    assert_eq!(talk.session.partial_bytes(), 0);
+    talk.feed(&publishing(
+        1,
+        "ex",
+        "key",
+        false,
+        &properties::block_of(&[("CC", Value::text("copy"))]),
+        b"x",
+    ));
+    let text = "PRECONDITION_FAILED - invalid message: header 'CC' is 'copy', not a list of routing keys";
+    talk.expect_channel_error(1, 406, text, (60, 40));
+}
+
+#[test]
 fn refused_messages_close_the_channel() {
     let user = |user_id| block(Properties { user_id: Some(user_id), ..Properties::default() });
     let expiration = |text| block(Properties { expiration: Some(text), ..Properties::default() });
