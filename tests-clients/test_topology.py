@@ -185,7 +185,8 @@ def test_exclusive_consumers_are_alone(connect, names):
     channel = connection.channel()
     channel.queue_declare(queue)
     tag = channel.basic_consume(queue, lambda *_: None, exclusive=True)
-    assert "ACCESS_REFUSED" in refused(403, connection.channel().basic_consume, queue, lambda *_: None)
+    text = refused(403, connection.channel().basic_consume, queue, lambda *_: None)
+    assert text == f"ACCESS_REFUSED - queue '{queue}' in vhost '/' in exclusive use"
     channel.basic_cancel(tag)
     channel.basic_consume(queue, lambda *_: None)
     assert "ACCESS_REFUSED" in refused(403, connection.channel().basic_consume, queue, lambda *_: None, exclusive=True)

@@ -112,7 +112,8 @@ impl Topology {
     ) -> Result<Answer, Refusal> {
         refuse_default(name)?;
         if name.starts_with("amq.") {
-            return Err(Refusal::AccessRefused(format!("exchange '{name}' belongs to the broker")));
+            let text = format!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed");
+            return Err(Refusal::AccessRefused(text));
         }
         let Ok(id) = self.exchange_id(vhost, name) else { return Ok(Answer::Done) };
         self.check_no_super_stream(vhost, name)?;

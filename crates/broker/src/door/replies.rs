@@ -70,13 +70,19 @@ impl Broker {
         }
     }
 
-    fn question_refused(&mut self, pending: Pending, refusal: Refusal) {
+    fn question_refused(&mut self, pending: Pending, mut refusal: Refusal) {
         let (conn, lane) = match pending {
             // The queue was deleted between the declaration and its counts: it was there, and it was empty.
             Pending::Declared { conn, lane, name } if matches!(refusal, Refusal::NotFound(..)) => {
                 return self.events.push_back((conn, Event::Declared(lane, name, 0, 0)));
             }
-            Pending::Subscribed { conn, lane, consumer, .. } => {
+            Pending::Subscribed { conn, lane, consumer, queue, .. } => {
+                if let (Refusal::ExclusiveUse(name), Some(record)) =
+                    (&mut refusal, self.topology.queue_by_id(queue))
+                {
+                    // Its host knows the queue by its number.
+                    name.clone_from(&record.name);
+                }
                 if let Some(connection) = self.door.connections.get_mut(&conn) {
                     connection.remove_consumer(consumer);
                 }

@@ -147,10 +147,7 @@ impl Broker {
 fn start(delivery: &mut queue::Delivery, s: &Subscription) -> Answer {
     match delivery.subscribe(*s) {
         Ok(()) => Answer::Subscribed,
-        Err(ExclusiveUse) => {
-            let text = "a consumer of this queue is, or would have to be, the only one";
-            Answer::Refused(Refusal::ExclusiveUse(text.to_owned()))
-        }
+        Err(ExclusiveUse) => Answer::Refused(Refusal::ExclusiveUse(String::new())),
     }
 }
 

@@ -207,22 +207,20 @@ impl Session {
         self.wait_for(lane, Reply::Consuming(consumer), nowait, CONSUME);
     }
 
-    /// Asking for the pseudo-queue tells whether it is being consumed.
+    /// The pseudo-queue is always there, whoever asks.
     pub(super) fn declare_reply_queue(
-        &mut self,
+        &self,
         lane: u16,
-        queue: &str,
         nowait: bool,
         out: &mut SendBuffer,
     ) -> Result<(), Fault> {
-        let is_there = self.channels.get(&lane).is_some_and(|channel| channel.reply_queue.is_some());
-        if queue != REPLY_TO || !is_there {
-            let text = format!("no queue '{queue}' in vhost '{}'", self.vhost);
-            return Err(Fault::new(ReplyCode::NotFound, text));
-        }
         match nowait {
             true => Ok(()),
-            false => reply(Method::QueueDeclareOk { queue, message_count: 0, consumer_count: 1 }, lane, out),
+            false => reply(
+                Method::QueueDeclareOk { queue: REPLY_TO, message_count: 0, consumer_count: 1 },
+                lane,
+                out,
+            ),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Methods of an open channel become requests; those that need no broker are answered at once.
 
 use base::SendBuffer;
-use model::{Change, ExchangeDeclaration, Lane, Outcome, QueueDeclaration, Request};
+use model::{Change, ExchangeDeclaration, Lane, Outcome, QueueDeclaration, REPLY_PREFIX, Request};
 
 use super::Session;
 use super::channel::{Awaited, Channel, Reply, State};
@@ -78,7 +78,7 @@ impl Session {
             BasicCancelOk { .. } => Ok(()),
             BasicGet { queue, no_ack } => self.get(lane, queue, no_ack),
             QueueDeclare { queue, nowait, .. } if queue == REPLY_TO => {
-                self.declare_reply_queue(lane, queue, nowait, out)
+                self.declare_reply_queue(lane, nowait, out)
             }
             other => self.topology(lane, other),
         }
@@ -142,6 +142,8 @@ impl Session {
         Ok(match method {
             QueueDeclare { queue, passive, durable, exclusive, auto_delete, nowait, arguments } => {
                 let name = clean(queue);
+                // Declaring somebody's reply queue asks whether it is still there, and never makes one.
+                let passive = passive || name.starts_with(REPLY_PREFIX);
                 let declaration =
                     QueueDeclaration { name, passive, durable, exclusive, auto_delete, arguments };
                 (Change::DeclareQueue(declaration), Reply::QueueDeclared, nowait)
