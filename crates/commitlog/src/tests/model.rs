@@ -424,8 +424,8 @@ impl Driver {
                 LogEvent::Dropped { group, log, index, at } => {
                     self.dropped((group.0, log.0, index.0, at));
                 }
-                LogEvent::LoadedPiece { group, log, index, at, piece, .. } => {
-                    self.loaded_piece((group.0, log.0, index.0, at), piece);
+                LogEvent::LoadedPiece { group, log, index, at, ordinal, piece } => {
+                    self.loaded_piece((group.0, log.0, index.0, at), ordinal, piece);
                 }
             }
         }

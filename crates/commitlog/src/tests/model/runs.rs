@@ -117,8 +117,16 @@ impl Driver {
         }
     }
 
-    pub(super) fn loaded_piece(&mut self, key: (u32, u64, u64, u32), piece: Result<Piece, String>) {
-        // Another row of the same piece may have been asked for meanwhile.
+    pub(super) fn loaded_piece(
+        &mut self,
+        key: (u32, u64, u64, u32),
+        ordinal: u32,
+        piece: Result<Piece, String>,
+    ) {
+        // Other rows of the same place may have been asked for, and only one is remembered.
+        if self.loading_pieces.get(&key).is_none_or(|row| row.ordinal != ordinal) {
+            return;
+        }
         let Some(row) = self.loading_pieces.remove(&key) else { return };
         self.pieces_read += 1;
         let model = &self.groups[&key.0];
