@@ -10,11 +10,9 @@ use model::GroupId;
 use crate::disk::DiskOp;
 use crate::log::{CommitLog, UnderWay};
 use crate::manifest;
+use crate::relief::FREE_ENOUGH;
 use crate::runs::Run;
 use crate::segment::{Segment, State};
-
-/// Segments of the ring that are free, from which on no more go back to it.
-const SPARE: usize = 4;
 
 /// A manifest being put.
 #[derive(Debug)]
@@ -121,7 +119,7 @@ impl CommitLog {
         let newest = self.tail.link.generation;
         let free = self.ring.segments.iter().filter(|segment| segment.reusable(self.floor, newest)).count();
         if let State::Adopted { generation } = segment.state
-            && !(segment.has_holes || self.is_scarce || free >= SPARE)
+            && !(segment.has_holes || self.is_scarce || free >= FREE_ENOUGH)
         {
             // It was adopted because no flush of it was needed any more.
             segment.state = State::Used { generation, last: 0 };

@@ -189,7 +189,7 @@ fn segments_are_reused_for_ever_when_groups_are_checkpointed_as_asked() {
 }
 
 #[test]
-fn a_nearly_full_disk_gets_segments_back_that_nobody_needs_and_only_those() {
+fn segments_that_nobody_needs_are_given_back_and_only_those() {
     let mut bench = Bench::new(small_config());
     for index in 1..=400 {
         bench.append(index, &[index as u8; 700]);
@@ -199,9 +199,11 @@ fn a_nearly_full_disk_gets_segments_back_that_nobody_needs_and_only_those() {
     let grown = files(&bench);
     bench.checkpoint(399, &[(2, 2)]);
     bench.settle();
+    assert!(grown > 20, "{grown}");
     let _ = bench.log.work();
     bench.settle();
-    assert!(files(&bench) == grown && grown > 20, "nothing is deleted while there is room: {grown}");
+    // One and a half times the four segments that a ring has at least.
+    assert_eq!(files(&bench), 6, "of {grown}");
     bench.log.set_scarce(true);
     assert_eq!(bench.log.wants_checkpoint(), Some(G), "what was settled since is to be let go");
     let _ = bench.log.work();
