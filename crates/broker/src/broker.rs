@@ -376,6 +376,7 @@ impl Broker {
         // What was read for compaction is looked at before it is let go of: else it would be read for ever.
         self.compact();
         self.tidy_loaded();
+        self.reclaim();
         self.checkpoint();
         self.move_old_entries();
         self.log.flush();
@@ -434,7 +435,7 @@ impl Broker {
         }
         let limits = &self.settings.limits;
         let outgoing = self.door.outgoing.iter().filter_map(|outgoing| outgoing.deadline_us(limits)).min();
-        [outgoing, self.host.logs.deadline()].into_iter().flatten().min()
+        [outgoing, self.host.logs.deadline(), self.host.reclaim_at_us].into_iter().flatten().min()
     }
 
     /// Whether clients can be served.

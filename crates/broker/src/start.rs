@@ -12,7 +12,7 @@ use topology::{Command, QueueKind, Topology};
 use crate::broker::{Broker, Counters, Notice, Settings};
 use crate::door::outgoing::Outgoing;
 use crate::door::{Door, PendingChange};
-use crate::host::{GroupLog, Host, MetadataHost, QueueGroup};
+use crate::host::{Freed, GroupLog, Host, MetadataHost, QueueGroup};
 use crate::parcel::{Content, Post};
 
 /// Coordinators of consumer groups in a new cluster; a group's name tells which is its own for ever.
@@ -120,9 +120,11 @@ impl Broker {
                 .map_err(|damaged| state_damaged(group.group, damaged))?,
             None => GroupMachine::new(),
         };
+        // What the durable checkpoint does not need may have been on its way out when the node ended.
+        let trimming = group.checkpoint.as_ref().map(|_| machine.freeze());
         let (mut replica, replay) =
             Replica::open(self.settings.node, group, self.pool.clone(), &mut self.log, disk)?;
-        let mut effects = Vec::new();
+        let (mut effects, mut freed) = (Vec::new(), Freed::default());
         for committed in replay {
             if committed.block.is_empty() {
                 self.log.release(group.group, committed.index);
@@ -133,18 +135,21 @@ impl Broker {
                 .map_err(|halt| OpenError::Failed(format!("group {} halted: {}", group.group, halt.0)))?;
             for effect in effects.drain(..) {
                 if let queue::Effect::Freed(index) = effect {
+                    freed.count();
                     self.log.release(group.group, index);
                 }
             }
         }
         replica.campaign(&mut self.log).map_err(|halted| OpenError::Failed(halted.0))?;
-        self.add_group(group.group, replica, machine);
+        let log = GroupLog::Replicated(Box::new(replica));
+        let opened = QueueGroup::new(group.group, log, machine, self.settings.seed, &self.pool);
+        self.host.add(QueueGroup { freed, trimming, ..opened });
         Ok(())
     }
 
-    fn add_group(&mut self, id: GroupId, replica: Replica, machine: GroupMachine) {
+    fn add_group(&mut self, id: GroupId, replica: Replica) {
         let log = GroupLog::Replicated(Box::new(replica));
-        self.host.add(QueueGroup::new(id, log, machine, self.settings.seed, &self.pool));
+        self.host.add(QueueGroup::new(id, log, GroupMachine::new(), self.settings.seed, &self.pool));
     }
 
     /// Starts replicas of groups that the topology places here and that are new.
@@ -158,7 +163,7 @@ impl Broker {
             }
             let opened = Replica::create(self.settings.node, group, self.pool.clone(), &mut self.log);
             match opened {
-                Ok(replica) => self.add_group(group, replica, GroupMachine::new()),
+                Ok(replica) => self.add_group(group, replica),
                 Err(error) => self.notices.push_back(Notice::Halt(error)),
             }
         }

@@ -69,6 +69,7 @@ impl Broker {
             ("log_written_bytes_per_published_byte", ratio(log.bytes_written, self.counters.published_bytes)),
             ("log_segments", log.segments as f64),
             ("log_ring_bytes", log.ring_bytes as f64),
+            ("log_dead_bytes", log.dead_bytes as f64),
             ("log_ring_fill_ratio", fill),
             ("log_live_bytes", log.live_bytes as f64),
             ("log_runs", log.runs as f64),

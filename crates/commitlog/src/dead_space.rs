@@ -31,6 +31,11 @@ pub(crate) struct DeadSpace {
 }
 
 impl DeadSpace {
+    /// Of all files.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// These parts of a file are dead.
     pub fn add(&mut self, file: &FileName, holes: Vec<Hole>) {
         if holes.is_empty() {

@@ -187,6 +187,8 @@ pub struct Stats {
     pub adopted_reused: u64,
     /// Bytes of dead blocks given back.
     pub punched_bytes: u64,
+    /// Those of dead blocks that were not yet.
+    pub dead_bytes: u64,
 }
 
 /// What an operation under way is for.
@@ -423,6 +425,7 @@ impl CommitLog {
             run_bytes: runs.clone().map(Run::bytes).sum(),
             run_blocks: runs.map(|run| run.blocks.len() as u64).sum(),
             live_bytes: self.groups.values().map(live).sum(),
+            dead_bytes: self.dead.bytes(),
             cache_bytes: (self.cache.bytes() + self.blocks.bytes()) as u64,
             ..self.stats
         }

@@ -9,8 +9,11 @@
 //! nothing behind, so the floor must stand in a file that stays: the newest header, or a checkpoint of a group that
 //! is not on its way out.
 
+use model::GroupId;
+
 use crate::disk::DiskOp;
 use crate::log::{CommitLog, UnderWay};
+use crate::runs::Run;
 use crate::segment::{Segment, State};
 
 /// Segments left to be written next while the disk is nearly full.
@@ -28,6 +31,23 @@ impl CommitLog {
             self.evacuation.hurry();
             self.give_back_dead();
         }
+    }
+
+    /// The group wants a checkpoint soon, if there is anything above its last one.
+    pub fn urge(&mut self, group: GroupId) {
+        if let Some(state) = self.groups.get_mut(&group) {
+            state.is_urged = !state.entries.is_empty();
+        }
+    }
+
+    /// Whether the group has anything in runs.
+    pub fn has_runs(&self, group: GroupId) -> bool {
+        self.runs.groups.get(&group).is_some_and(|runs| !runs.runs.is_empty())
+    }
+
+    /// Bytes of the blocks that the group has in runs. Walks them all.
+    pub fn run_bytes(&self, group: GroupId) -> u64 {
+        self.runs.groups.get(&group).map_or(0, |runs| runs.runs.iter().map(Run::bytes).sum())
     }
 
     /// Deletes segments that could be written again, but for a few, as far as the ring is too large.

@@ -50,6 +50,10 @@ impl Liveness {
         self.entries.from(index).next().map(|needed| needed.index)
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
     pub(crate) fn is_held(&self, index: u64) -> bool {
         self.entries.find(index).is_some()
     }

@@ -5,6 +5,11 @@ use model::{Index, QueueId};
 use crate::{GroupMachine, View};
 
 impl GroupMachine {
+    /// Entries of which something is needed.
+    pub fn live_entries(&self) -> u64 {
+        self.live.len()
+    }
+
     /// Whether anything that belongs to that queue or log (0: to any) in the entries from `first` to `last` is needed.
     pub fn needs(&self, log: QueueId, first: Index, last: Index) -> bool {
         let within = |index: Option<u64>| index.is_some_and(|index| index <= last.0);

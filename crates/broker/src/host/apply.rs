@@ -172,7 +172,10 @@ impl Broker {
                 );
                 self.notices.push_back(Notice::Halt(text));
             }
-            Effect::Freed(index) => forget(group, index, &mut self.log),
+            Effect::Freed(index) => {
+                group.freed.count();
+                forget(group, index, &mut self.log);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use model::{GroupId, Index, Term};
 use queue::View;
 
 use super::group::GroupLog;
+use super::reclaiming::Freed;
 use crate::Broker;
 
 /// Bytes encoded per turn: well under a millisecond.
@@ -34,6 +35,7 @@ impl Broker {
         let GroupLog::Replicated(replica) = &self.host.groups[at].log else { return };
         let (index, term) = replica.applied_at();
         let view = self.host.groups[at].machine.freeze();
+        self.host.groups[at].freed = Freed::default();
         self.host.checkpointing = Some(Checkpointing { group, index, term, view, state: Vec::new() });
     }
 

@@ -7,6 +7,7 @@ use model::{GroupId, Index, OpSequence, Origin, QueueId, Seq, ShardId};
 use queue::{Delivery, Effect, Fetched, GroupMachine, Handed, View, Wanted};
 use replica::Replica;
 
+use super::reclaiming::Freed;
 use crate::parcel::{Question, Ticket};
 
 /// Where a group's entries are.
@@ -194,6 +195,7 @@ pub(crate) struct QueueGroup {
     /// Since the start, whatever became of their queues.
     pub enqueued: u64,
     pub settled: u64,
+    pub freed: Freed,
     /// The state that is being made durable.
     pub checkpointed: Option<View>,
     /// The state that is durable, while runs are looked through for what it does not need.
@@ -223,6 +225,7 @@ impl QueueGroup {
             handed: Vec::new(),
             enqueued: 0,
             settled: 0,
+            freed: Freed::default(),
             checkpointed: None,
             trimming: None,
         };

@@ -10,6 +10,7 @@ mod group;
 mod log;
 mod metadata;
 mod questions;
+mod reclaiming;
 
 use base::{Map, map};
 use model::{GroupId, OpSequence, QueueId, ShardId};
@@ -19,6 +20,7 @@ pub(crate) use checkpoint::Checkpointing;
 pub(crate) use group::{Asked, GroupLog, QueueGroup};
 pub(crate) use log::Logs;
 pub(crate) use metadata::MetadataHost;
+pub(crate) use reclaiming::Freed;
 
 /// Who waits for the answer of an operation.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct Host {
     /// Changes of the topology that wait for this shard's groups: operations missing, messages deleted.
     pub changes: Map<u64, (u32, u64)>,
     pub checkpointing: Option<Checkpointing>,
+    /// When it is looked what checkpoints would give back.
+    pub reclaim_at_us: Option<u64>,
     pub logs: Logs,
 }
 
@@ -57,6 +61,7 @@ impl Host {
             waits: map(seed),
             changes: map(seed),
             checkpointing: None,
+            reclaim_at_us: None,
             logs: Logs::new(seed),
         }
     }

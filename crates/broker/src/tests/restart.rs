@@ -107,6 +107,49 @@ fn what_is_left_of_old_messages_moves_out_of_the_ring_and_is_still_delivered() {
     assert_eq!(bodies(&heard), expected);
 }
 
+/// A node that is quiet but for a purge of what it has in runs.
+fn with_purged_runs() -> Node {
+    let mut node = Node::start(1, 1);
+    let client = node.connect(0);
+    node.declare(client, "deep");
+    let body = "x".repeat(1500);
+    for token in 1..=600 {
+        node.publish(client, "deep", token, &body);
+        node.run();
+    }
+    let stats = node.brokers[0].log.stats();
+    assert!(stats.run_bytes > 4 * (64 << 10), "{stats:?}");
+    node.run_after(20_000);
+    assert_eq!(node.brokers[0].log.stats(), stats, "nothing was freed, so nothing is asked for");
+    node.ask_change(client, Change::PurgeQueue { name: "deep".into() });
+    node.run();
+    node
+}
+
+fn run_bytes(node: &Node) -> u64 {
+    node.brokers[0].log.stats().run_bytes
+}
+
+#[test]
+fn a_quiet_node_gives_back_what_was_purged() {
+    let mut node = with_purged_runs();
+    let held = run_bytes(&node);
+    node.run_after(9_000);
+    assert_eq!(run_bytes(&node), held);
+    node.run_after(2_000);
+    assert_eq!(run_bytes(&node), 0);
+}
+
+#[test]
+fn what_was_purged_before_a_restart_is_given_back_after_it() {
+    let mut node = with_purged_runs();
+    node.restart();
+    assert!(run_bytes(&node) > 0);
+    node.run_after(11_000);
+    node.run_after(1);
+    assert_eq!(run_bytes(&node), 0);
+}
+
 #[test]
 fn topic_ids_stay_over_restarts_and_differ_from_those_of_another_start() {
     let id = |node: &Node, name: &str| node.brokers[0].topology.topic("/", name).expect("it exists").id;

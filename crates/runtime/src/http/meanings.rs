@@ -74,6 +74,7 @@ fn runs(name: &str) -> Option<&'static str> {
         "log_adopted_segments_reused" => {
             "Such segments that went back to the ring when nobody needed them any more"
         }
+        "log_dead_bytes" => "Bytes of runs that nobody needs and that were not given back yet",
         "log_evacuated_bytes" => "Bytes moved from old segments to runs, those in adopted ones included",
         "log_evacuated_segments" => "Old segments whose content was moved to runs",
         "log_punched_bytes" => "Bytes of runs that were given back to the file system",
