@@ -216,6 +216,19 @@ def test_copies_go_to_the_keys_that_the_sender_names(channel, names):
     assert closed.value.reply_code == 406
 
 
+def test_behind_a_refused_publish_nothing_is_done(wires, names):
+    wire, queue = wires(), names.queue()
+    wire.declare(queue)
+    delete = w.method(1, "queue.delete", b"\0\0" + w.short(queue) + b"\0")
+    wire.send(w.content(1, "no-such-exchange", "k", b"x") + w.content(1, "", queue, b"x") + delete)
+    closed = wire.expect_closed()
+    assert (closed.level, closed.code, closed.cause) == ("channel", 404, (60, 40))
+    wire.open(1)
+    assert wire.declare(queue) == (queue, 0, 0)
+    wire.send(w.content(1, "", queue, b"x"))
+    assert wire.declare(queue) == (queue, 1, 0)
+
+
 def test_direct_reply_to_misused(connect, names):
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
         connect().channel().basic_consume("amq.rabbitmq.reply-to", lambda *_: None, auto_ack=False)

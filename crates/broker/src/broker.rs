@@ -7,7 +7,7 @@ use auth::Authenticator;
 use base::{Block, Now, Pool, Prng};
 use commitlog::disk::{DiskDone, DiskOp};
 use commitlog::{CommitLog, LogEvent};
-use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Properties, Request, ShardId};
+use model::{ConnId, Event, GroupId, Limits, NodeId, Origin, Properties, Request, ShardId, Subscribe};
 use topology::{Target, Topology};
 
 use crate::door::Door;
@@ -137,6 +137,10 @@ impl Broker {
             Request::Anonymous => self.admit_anonymous(conn),
             Request::Enter { vhost } => self.enter(conn, vhost),
             Request::CloseLane { lane } => self.close_lane(conn, lane),
+            Request::Subscribe(Subscribe { lane, .. })
+            | Request::Get { lane, .. }
+            | Request::Change { lane, .. }
+                if self.is_failed(conn, lane) => {}
             Request::Subscribe(subscribe) => self.subscribe(conn, &subscribe),
             Request::Unsubscribe { lane, consumer } => self.unsubscribe(conn, lane, consumer),
             Request::Window { lane, messages } => self.window(conn, lane, messages),

@@ -14,6 +14,8 @@ pub enum Event {
     Entered,
     /// A request was refused: on its lane, or the connection's own (none). Nothing was changed.
     Refused(Option<Lane>, Refusal),
+    /// A publish was refused, and what follows on its lane is not taken either: the lane must be closed.
+    PublishRefused(Lane, Refusal),
     /// The lane has ended and its settlements are durable.
     LaneClosed(Lane),
     /// Publishes `first..=last` of the lane are durable on a majority in every queue they were routed to.

@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub admitted: bool,
     pub vhost: Option<Arc<str>>,
     pub lanes: BTreeMap<Lane, LaneState>,
+    /// Lanes on which a publish was refused, until they are closed.
+    pub failed_lanes: Vec<Lane>,
     pub consumers: Table<ConsumerId, Consumer>,
     /// Those of them that their lane's window bounds.
     pub windowed: BTreeSet<(Lane, ConsumerId)>,
@@ -104,6 +106,7 @@ impl Connection {
             admitted: false,
             vhost: None,
             lanes: BTreeMap::new(),
+            failed_lanes: Vec::new(),
             consumers: Table::new(seed),
             windowed: BTreeSet::new(),
             unconfirmed_bytes: 0,

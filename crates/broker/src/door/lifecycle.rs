@@ -91,6 +91,7 @@ impl Broker {
     /// Ends a lane: the session has returned what it held; its consumers go, and its settlements become durable.
     pub(crate) fn close_lane(&mut self, conn: ConnId, lane: Lane) {
         let Some(connection) = self.door.connections.get_mut(&conn) else { return };
+        connection.failed_lanes.retain(|failed| *failed != lane);
         let unanswered = connection.lanes.remove(&lane).map_or(0, |state| state.unanswered);
         for consumer in connection.consumers_on(Some(lane)) {
             self.remove_consumer(conn, consumer);
@@ -104,6 +105,11 @@ impl Broker {
             connection.lanes.insert(lane, closing);
         }
         self.barrier(ticket);
+    }
+
+    /// Whether nothing that this lane asks for is to be done any more.
+    pub(crate) fn is_failed(&self, conn: ConnId, lane: Lane) -> bool {
+        self.door.connections.get(&conn).is_some_and(|connection| connection.failed_lanes.contains(&lane))
     }
 
     /// Ends a connection in order: everything it asked for is done before it is told.

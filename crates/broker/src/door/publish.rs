@@ -56,6 +56,9 @@ impl Broker {
         let Door { connections, routes, outgoing, spread, by_group, .. } = &mut self.door;
         let Some(connection) = connections.get_mut(&conn) else { return };
         let Some(vhost) = connection.vhost.as_deref() else { return };
+        if connection.failed_lanes.contains(&publish.lane) {
+            return;
+        }
         self.counters.published += 1;
         self.counters.published_bytes += publish.record.body.map_or(0, <[u8]>::len) as u64;
         let (exchange, key) = (publish.record.exchange, publish.record.routing_key);
@@ -65,7 +68,7 @@ impl Broker {
         if !known {
             match look_up(&self.topology, by_group, &mut self.targets, vhost, publish) {
                 Ok(targets) => slot = routes.remember(slot, version, (vhost, exchange, key), targets),
-                Err(refusal) => return self.refuse(conn, Some(publish.lane), refusal),
+                Err(refusal) => return self.fail_lane(conn, publish.lane, refusal),
             }
         }
         // A route that depends on more than exchange and key is good for this message only.
@@ -89,6 +92,20 @@ impl Broker {
         }
     }
 
+    /// A message that goes nowhere ends its lane: what its client sent behind it goes nowhere either.
+    #[cold]
+    fn fail_lane(&mut self, conn: ConnId, lane: Lane, refusal: Refusal) {
+        if let Some(connection) = self.door.connections.get_mut(&conn) {
+            connection.failed_lanes.push(lane);
+        }
+        self.refuse_publish(conn, lane, refusal);
+    }
+
+    fn refuse_publish(&mut self, conn: ConnId, lane: Lane, refusal: Refusal) {
+        self.counters.refusals += 1;
+        self.events.push_back((conn, Event::PublishRefused(lane, refusal)));
+    }
+
     /// A topic that the message was routed to takes none as large.
     #[cold]
     fn too_large(&mut self, conn: ConnId, publish: &Publish<'_>) {
@@ -100,7 +117,7 @@ impl Broker {
         let bytes = publish.record.encoded_len();
         let text =
             format!("a message of {bytes} bytes is larger than max.message.bytes of a topic it goes to");
-        self.refuse(conn, Some(lane), Refusal::Invalid(text));
+        self.fail_lane(conn, lane, Refusal::Invalid(text));
     }
 
     #[cold]
@@ -146,7 +163,7 @@ impl Broker {
         if first == 0 {
             // Who asks for no answers is told that something is lost all the same.
             let text = format!("the queue's group took nothing for {} ms", self.settings.limits.park_ms_max);
-            return self.refuse(conn, Some(lane), Refusal::Unavailable(text, false));
+            return self.refuse_publish(conn, lane, Refusal::Unavailable(text, false));
         }
         if !spread {
             self.counters.rejected += last - first + 1;

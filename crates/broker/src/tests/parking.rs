@@ -130,7 +130,7 @@ fn whoever_asks_for_no_answers_loses_the_lane() {
     }
     node.run_after(PARK_MS);
     let heard = node.heard(client);
-    assert!(matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Unavailable(_, false))]), "{heard:?}");
+    assert!(matches!(&heard[..], [Event::PublishRefused(LANE, Refusal::Unavailable(_, false))]), "{heard:?}");
 }
 
 #[test]

@@ -100,6 +100,28 @@ fn deleting_tells_the_count_and_the_consumers() {
 }
 
 #[test]
+fn behind_a_refused_publish_nothing_is_done_until_its_lane_is_closed() {
+    let mut node = Node::start(1, 1);
+    let client = node.connect(0);
+    node.declare(client, "q");
+    node.publish_to(client, "missing", "q", 0, b"m");
+    node.publish_to(client, "", "q", 0, b"m");
+    let delete = Change::DeleteQueue { name: "q".into(), if_unused: false, if_empty: false };
+    node.ask_change(client, delete);
+    node.run();
+    let heard = node.heard(client);
+    assert!(matches!(&heard[..], [Event::PublishRefused(LANE, Refusal::NotFound(..))]), "{heard:?}");
+    node.ask(client, Request::CloseLane { lane: LANE });
+    node.run();
+    assert!(matches!(node.heard(client)[..], [Event::LaneClosed(LANE)]));
+    assert_eq!(node.declare(client, "q"), (0, 0));
+    node.publish_to(client, "", "q", 0, b"m");
+    node.run();
+    assert_eq!(node.declare(client, "q"), (1, 0));
+    node.assert_nothing_waits();
+}
+
+#[test]
 fn an_auto_delete_queue_goes_with_its_last_consumer() {
     let mut node = Node::start(1, 1);
     let (client, other) = (node.connect(0), node.connect(0));

@@ -65,7 +65,7 @@ fn what_is_larger_than_a_topic_takes_is_refused_and_others_have_it() {
         node.publish(client, "small", 0, &"x".repeat(300));
         node.run();
         let heard = node.heard(client);
-        assert!(matches!(&heard[..], [Event::Refused(Some(LANE), Refusal::Invalid(_))]), "{heard:?}");
+        assert!(matches!(&heard[..], [Event::PublishRefused(LANE, Refusal::Invalid(_))]), "{heard:?}");
         assert_eq!(offset_at(&mut node, client, "small", 0), Some(0));
         node.assert_nothing_waits();
     }

@@ -4,6 +4,7 @@ use base::SendBuffer;
 use model::{ConsumerId, Delivered, Event, Lane, Refusal};
 
 use super::channel::{Reply, State};
+use super::publish::PUBLISH;
 use super::{Session, Stage};
 use crate::map;
 use crate::wire::Method;
@@ -24,6 +25,7 @@ impl Session {
             Event::Blocked(reason) => self.blocked(Some(reason), out),
             Event::Unblocked => self.blocked(None, out),
             Event::Refused(Some(lane), refusal) => self.lane_refused(*lane, refusal, out),
+            Event::PublishRefused(lane, refusal) => self.fail_open(*lane, refusal, PUBLISH, out),
             Event::LaneClosed(lane) => self.lane_closed(*lane, out),
             Event::Confirmed(lane, first, last) => self.answer_publishes(lane.0, *first, *last, true),
             Event::Rejected(lane, first, last) => self.answer_publishes(lane.0, *first, *last, false),
@@ -49,10 +51,15 @@ impl Session {
         if channel.state != State::Open {
             return;
         }
-        // Without a question open it was a publish.
-        let ids = channel.awaited.take().map_or((60, 40), |awaited| awaited.ids);
-        let fault = map::fault_of(refusal, &self.vhost);
-        self.fail(lane.0, fault, ids, out);
+        let ids = channel.awaited.take().map_or((0, 0), |awaited| awaited.ids);
+        self.fail_open(lane, refusal, ids, out);
+    }
+
+    fn fail_open(&mut self, lane: Lane, refusal: &Refusal, ids: (u16, u16), out: &mut SendBuffer) {
+        if self.channels.get(&lane.0).is_some_and(|channel| channel.state == State::Open) {
+            let fault = map::fault_of(refusal, &self.vhost);
+            self.fail(lane.0, fault, ids, out);
+        }
     }
 
     fn done(&mut self, lane: Lane, out: &mut SendBuffer) {

@@ -16,7 +16,7 @@ use crate::wire::frame::{self, BODY, HEADER};
 use crate::wire::{ContentHeader, Frame, Malformed, Method, Properties, ReplyCode, next_frame, table};
 
 /// Class and number of `basic.publish`.
-const PUBLISH: (u16, u16) = (60, 40);
+pub(super) const PUBLISH: (u16, u16) = (60, 40);
 /// No message may ever be larger, whatever the configuration says.
 const MESSAGE_CEILING: u64 = 512 << 20;
 /// Property blocks up to this length are remembered.

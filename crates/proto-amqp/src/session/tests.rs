@@ -100,7 +100,7 @@ impl Broker {
 fn publish_answer(publish: &Publish<'_>) -> Vec<Event> {
     let (lane, token, record) = (publish.lane, publish.token, &publish.record);
     if record.exchange == "missing" {
-        return vec![Event::Refused(Some(lane), Refusal::NotFound(Entity::Exchange, "missing".into()))];
+        return vec![Event::PublishRefused(lane, Refusal::NotFound(Entity::Exchange, "missing".into()))];
     }
     let mut events = Vec::new();
     if publish.mandatory && record.routing_key == "nowhere" {

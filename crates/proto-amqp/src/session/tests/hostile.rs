@@ -76,6 +76,7 @@ fn events_that_nobody_asked_for() {
                 Event::Admitted,
                 Event::Entered,
                 Event::Refused(Some(lane), Refusal::Invalid("no".into())),
+                Event::PublishRefused(lane, Refusal::Invalid("no".into())),
                 Event::LaneClosed(lane),
                 Event::Confirmed(lane, 1, 3),
                 Event::Rejected(lane, 2, 2),

@@ -165,6 +165,15 @@ fn refused_messages_close_the_channel() {
     assert_eq!(talk.asked.len(), 2);
     talk.publish(1, "missing", "key", false, b"x");
     talk.expect_channel_error(1, 404, "NOT_FOUND - no exchange 'missing' in vhost '/'", (60, 40));
+    // A question behind it is not what was refused.
+    let mut talk = Talk::open();
+    talk.silent = true;
+    talk.publish(1, "missing", "key", false, b"x");
+    talk.send(1, Method::QueueDelete { queue: "q", if_unused: false, if_empty: false, nowait: false });
+    talk.silent = false;
+    talk.release();
+    talk.expect_channel_error(1, 404, "NOT_FOUND - no exchange 'missing' in vhost '/'", (60, 40));
+    talk.expect_nothing();
 }
 
 #[test]
