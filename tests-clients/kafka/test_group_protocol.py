@@ -57,6 +57,13 @@ def test_two_members_share_what_the_leader_says(wires, group):
     assert two.sync(group, generation, second) == (raw.NONE, b"yours")  # Asked again, told again.
 
 
+def test_offsets_below_0_are_kept_as_they_are(wire, topic, group):
+    """KafkaJS commits -2 for the beginning and puts itself there when it is told so."""
+    name = topic()
+    assert raw.patiently(lambda: [wire.commit(group, -1, "", name, -2, metadata="back")]) == [raw.NONE]
+    assert wire.committed(group, name) == (raw.NONE, -2, "back")
+
+
 def test_stale_generations_and_strangers(wires, topic, group):
     name = topic()
     ((one, first), (two, second)), generation = pair(wires, group)

@@ -107,7 +107,7 @@ pub struct Commit {
 /// One committed offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The next offset to read.
+    /// The next offset to read. What a client committed below 0 is here with the same bits: beyond every log.
     pub offset: u64,
     /// The leader epoch of the record before it.
     pub epoch: Option<u32>,

@@ -10,8 +10,8 @@ use super::reply::{Asked, ByTopic, Reply, by_topic, distinct, each, mismatch, pa
 use crate::map::{self, About, Code};
 use crate::wire::{Decoder, Encoder, Malformed};
 
-/// One partition of a commit: its number, and its offset where that can be.
-type Committing = (i32, Option<CommittedOffset>);
+/// One partition of a commit: its number and its offset.
+type Committing = (i32, CommittedOffset);
 
 pub(super) fn commit(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
     let (version, fields) = (asked.version, &mut asked.fields);
@@ -26,12 +26,8 @@ pub(super) fn commit(asked: &mut Asked<'_>) -> Result<Reply, Malformed> {
         fields.i64()?;
     }
     let topics: ByTopic<Committing> = by_topic(fields, |fields| committing(version, fields))?;
-    let offsets: Vec<_> = each(&topics, |topic, (partition, offset)| {
-        offset.clone().map(|offset| (partition_of(topic, *partition), offset))
-    })
-    .into_iter()
-    .flatten()
-    .collect();
+    let offsets =
+        each(&topics, |topic, (partition, offset)| (partition_of(topic, *partition), offset.clone()));
     let mut ask = Vec::new();
     if !offsets.is_empty() {
         ask.push(LogRequest::Group(GroupRequest::Commit(Commit { who, offsets })));
@@ -48,7 +44,8 @@ fn committing(version: i16, fields: &mut Decoder<'_>) -> Result<Committing, Malf
     let epoch = if version >= 6 { fields.i32()? } else { -1 };
     let metadata = fields.nullable_string()?.unwrap_or_default().to_owned();
     let epoch = u32::try_from(epoch).ok();
-    Ok((partition, u64::try_from(offset).ok().map(|offset| CommittedOffset { offset, epoch, metadata })))
+    // Some clients commit -2 for the beginning and -1 for the end, and understand it when they are told.
+    Ok((partition, CommittedOffset { offset: offset.cast_unsigned(), epoch, metadata }))
 }
 
 fn committed(answer: GroupAnswer) -> Vec<Result<(), LogRefusal>> {
@@ -70,12 +67,9 @@ fn put_committed(
     }
     fields.structs(topics, |fields, (topic, partitions)| {
         fields.string(topic);
-        fields.structs(partitions, |fields, (partition, offset)| {
+        fields.structs(partitions, |fields, (partition, _)| {
             fields.i32(*partition);
-            fields.i16(match offset {
-                Some(_) => next_code(&mut done),
-                None => map::INVALID_REQUEST,
-            });
+            fields.i16(next_code(&mut done));
         });
     });
     fields.tags();

@@ -127,13 +127,18 @@ impl Figures {
                 self.gauge(name, help, labels(), value as f64);
             }
         }
-        let known = lags.iter().filter_map(|(at, offset)| Some((at, *offset, ends.get(&at.1)?.end)));
+        let known = lags.iter().filter_map(|(at, offset)| {
+            let of = ends.get(&at.1)?;
+            // What was committed below 0 is no offset: nothing was read.
+            let is_offset = i64::try_from(*offset).is_ok();
+            Some((at, of.end.saturating_sub(if is_offset { *offset } else { of.start })))
+        });
         let mut lags_shown = 0;
-        for ((group, (vhost, topic, partition)), offset, end) in known.take(LAGS_MAX) {
+        for ((group, (vhost, topic, partition)), lag) in known.take(LAGS_MAX) {
             let mut labels = vec![("group", group.clone())];
             labels.extend(place_labels(vhost, topic, *partition));
             let help = "Offsets between what a consumer group committed and the end of the partition";
-            self.gauge("waystation_group_lag", help, labels, end.saturating_sub(offset) as f64);
+            self.gauge("waystation_group_lag", help, labels, lag as f64);
             lags_shown += 1;
         }
         for (name, help, count) in [
@@ -275,7 +280,7 @@ mod tests {
     fn lag_is_told_of_groups_and_partitions_of_different_shards() {
         let partitions = vec![partition("t", 0, 3, 10), partition("t", 1, 0, 4)];
         let one = Status { partitions, ..Status::default() };
-        let all = [("g", 0, 7), ("g", 1, 5), ("h", 0, 10)];
+        let all = [("g", 0, 7), ("g", 1, 5), ("h", 0, 10), ("i", 0, u64::MAX - 1)];
         let mut offsets: Vec<_> = all.map(|(group, at, offset)| committed(group, "t", at, offset)).into();
         offsets.push(committed("g", "gone", 0, 1));
         let other = Status { committed: offsets, ..Status::default() };
@@ -288,6 +293,7 @@ mod tests {
             "waystation_group_lag{group=\"g\",vhost=\"/\",topic=\"t\",partition=\"0\"} 3.0",
             "waystation_group_lag{group=\"g\",vhost=\"/\",topic=\"t\",partition=\"1\"} 0.0",
             "waystation_group_lag{group=\"h\",vhost=\"/\",topic=\"t\",partition=\"0\"} 0.0",
+            "waystation_group_lag{group=\"i\",vhost=\"/\",topic=\"t\",partition=\"0\"} 7.0",
             "waystation_partitions_not_shown 0.0",
             "waystation_group_lags_not_shown 1.0",
         ] {
