@@ -325,7 +325,9 @@ impl CommitLog {
         }
         held.sort_unstable_by_key(|(generation, _, _)| *generation);
         let can = |(generation, last, segment): &&(u64, u64, &Segment)| {
-            *last < self.floor && *generation != newest && !segment.is_stuck
+            // What recovery sees as the log's end stays in the ring: a younger segment may still be on its way.
+            let is_behind = *last < self.floor.min(self.durable) && *generation != newest;
+            is_behind && !segment.is_stuck
         };
         let found = if above == 0 { held.iter().find(can) } else { held.first().filter(can) };
         found.map(|(_, _, segment)| segment.slot)

@@ -1,12 +1,12 @@
 //! One promise at a time.
 
 use base::{Block, PAGE, Prng};
-use model::{GroupId, Index, ShardId, Term};
+use model::{GroupId, Index, QueueId, ShardId, Term};
 
 use super::model::small_config;
 use super::virtual_disk::VirtualDisk;
 use crate::disk::{DiskDone, DiskOp};
-use crate::{CommitLog, Config, FlushId, HardState, LogEvent, Lookup, OpenError, RecoveredGroup};
+use crate::{CommitLog, Config, FlushId, HardState, LogEvent, Lookup, OpenError, PiecePlan, RecoveredGroup};
 
 pub const G: GroupId = GroupId(7);
 
@@ -215,6 +215,41 @@ fn segments_that_nobody_needs_are_given_back_and_only_those() {
         assert_eq!(bench.load(400).unwrap(), [400_u16 as u8; 700]);
         assert_eq!(bench.reopen()[0].entries, [(Index(400), Term(1))]);
     }
+}
+
+#[test]
+fn the_segment_of_the_last_durable_flush_stays_in_the_ring() {
+    let mut bench = Bench::new(small_config());
+    bench.log.enable_evacuation();
+    bench.append(1, b"first");
+    bench.settle();
+    bench.append(2, &[2; 300_000]);
+    bench.settle();
+    bench.checkpoint(2, &[(2, 2)]);
+    bench.settle();
+    bench.append(3, &[3; 40_000]);
+    assert!(bench.log.flush());
+    // The next segment is being begun, and never becomes durable.
+    let (writes, _): (Vec<DiskOp>, Vec<DiskOp>) =
+        bench.ops().into_iter().partition(|op| matches!(op, DiskOp::Write { .. }));
+    assert_eq!(writes.len(), 1);
+    for _ in 0..20 {
+        let _ = bench.log.work();
+        let ops = bench.ops();
+        bench.disk.under_way.extend(ops);
+        for done in bench.disk.complete_all() {
+            bench.log.completed(done);
+        }
+        while let Some(event) = bench.log.poll_event() {
+            if let LogEvent::Evacuating { group, index, .. } = event {
+                let whole = PiecePlan { log: QueueId(1), at: 0, ordinal: 0, start: 0, length: 300_000 };
+                bench.log.evacuate(group, index, &[whole]);
+            }
+        }
+    }
+    assert_eq!(bench.log.stats().adopted_segments, 0);
+    assert_eq!(bench.reopen()[0].checkpoint.as_ref().map(|found| found.index), Some(Index(2)));
+    assert_eq!(bench.load(2), Ok(vec![2; 300_000]));
 }
 
 #[test]
