@@ -455,7 +455,8 @@ impl Life {
     fn make_room(&mut self) {
         if self.plan.faults.scarce {
             let least = self.plan.free_bytes_min();
-            self.node.disk.leave_free(least + least / 4 + self.prng.below(2 * least));
+            // More than it takes to go on, by as much as the node may write before it counts.
+            self.node.disk.leave_free(least + least / 2 + self.prng.below(2 * least));
         }
     }
 
