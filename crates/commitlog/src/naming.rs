@@ -1,5 +1,5 @@
-//! Manifests from wanted to durable, and what follows: entries leave the ring, files of dropped runs go, removed
-//! groups end.
+//! Manifests from wanted to durable, and what follows: entries leave the ring, files of dropped runs go, segments that
+//! were nothing but runs go too or back to the ring, removed groups end.
 //!
 //! One manifest is under way at most. One that failed may be on disk or not: nothing is built on either before a
 //! newer one is durable.
