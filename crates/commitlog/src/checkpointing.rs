@@ -43,6 +43,13 @@ impl CommitLog {
         self.put_checkpoints();
     }
 
+    /// The group wants a checkpoint soon, if there is anything above its last one.
+    pub fn urge(&mut self, group: GroupId) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.urge();
+        }
+    }
+
     /// The group that most holds back the oldest segment, or that has appended a segment's worth since its last
     /// checkpoint; not one whose checkpoint is under way.
     pub fn wants_checkpoint(&self) -> Option<GroupId> {

@@ -19,7 +19,6 @@ struct DeadPart {
     /// Counts the files in the order in which they began to die.
     number: u64,
     holes: VecDeque<Hole>,
-    bytes: u64,
 }
 
 /// What all files hold.
@@ -42,12 +41,10 @@ impl DeadSpace {
             return;
         }
         self.counted += 1;
-        let new = DeadPart { number: self.counted, holes: VecDeque::new(), bytes: 0 };
+        let new = DeadPart { number: self.counted, holes: VecDeque::new() };
         let part = self.files.entry(file.clone()).or_insert(new);
-        let bytes: u64 = holes.iter().map(|(_, bytes)| bytes).sum();
+        self.bytes += holes.iter().map(|(_, bytes)| bytes).sum::<u64>();
         part.holes.extend(holes);
-        part.bytes += bytes;
-        self.bytes += bytes;
     }
 
     /// A file goes, or is written again.
@@ -56,7 +53,7 @@ impl DeadSpace {
             return;
         }
         if let Some(part) = self.files.remove(file) {
-            self.bytes -= part.bytes;
+            self.bytes -= part.holes.iter().map(|(_, bytes)| bytes).sum::<u64>();
         }
     }
 
@@ -70,7 +67,6 @@ impl DeadSpace {
         while self.bytes > most
             && let Some(hole) = part.holes.pop_front()
         {
-            part.bytes -= hole.1;
             self.bytes -= hole.1;
             taken.push(hole);
         }

@@ -87,7 +87,7 @@ pub(crate) struct Group {
     pub bytes_since: u64,
     /// The newest generation when the last checkpoint was asked for.
     pub asked_in: u64,
-    /// A checkpoint is wanted soon, to make room on the disk.
+    /// A checkpoint is wanted soon, for the space that it gives back.
     pub is_urged: bool,
     /// Checkpoints asked for, the first perhaps under way.
     pub checkpoints: VecDeque<Waiting>,
@@ -100,6 +100,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Wants a checkpoint soon, if there is anything above the last one.
+    pub fn urge(&mut self) {
+        self.is_urged = !self.entries.is_empty();
+    }
+
     pub fn last(&self) -> Index {
         Index(self.index.0 + self.entries.len() as u64)
     }

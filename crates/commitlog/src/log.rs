@@ -416,11 +416,7 @@ impl CommitLog {
         Stats {
             segments: segments.len() as u64,
             segments_free: segments.iter().filter(free).count() as u64,
-            ring_bytes: segments
-                .iter()
-                .filter(|s| !matches!(s.state, State::Adopted { .. }))
-                .map(|s| s.bytes)
-                .sum(),
+            ring_bytes: self.ring.bytes(),
             runs: runs.clone().count() as u64,
             run_bytes: runs.clone().map(Run::bytes).sum(),
             run_blocks: runs.map(|run| run.blocks.len() as u64).sum(),

@@ -9,11 +9,9 @@
 //! nothing behind, so the floor must stand in a file that stays: the newest header, or a checkpoint of a group that
 //! is not on its way out.
 
-use model::GroupId;
-
 use crate::disk::DiskOp;
+use crate::group::Group;
 use crate::log::{CommitLog, UnderWay};
-use crate::runs::Run;
 use crate::segment::{Segment, State};
 
 /// Segments left to be written next while the disk is nearly full.
@@ -27,27 +25,10 @@ impl CommitLog {
     pub fn set_scarce(&mut self, is_scarce: bool) {
         self.is_scarce = is_scarce;
         if is_scarce {
-            self.groups.values_mut().for_each(|group| group.is_urged = !group.entries.is_empty());
+            self.groups.values_mut().for_each(Group::urge);
             self.evacuation.hurry();
             self.give_back_dead();
         }
-    }
-
-    /// The group wants a checkpoint soon, if there is anything above its last one.
-    pub fn urge(&mut self, group: GroupId) {
-        if let Some(state) = self.groups.get_mut(&group) {
-            state.is_urged = !state.entries.is_empty();
-        }
-    }
-
-    /// Whether the group has anything in runs.
-    pub fn has_runs(&self, group: GroupId) -> bool {
-        self.runs.groups.get(&group).is_some_and(|runs| !runs.runs.is_empty())
-    }
-
-    /// Bytes of the blocks that the group has in runs. Walks them all.
-    pub fn run_bytes(&self, group: GroupId) -> u64 {
-        self.runs.groups.get(&group).map_or(0, |runs| runs.runs.iter().map(Run::bytes).sum())
     }
 
     /// Deletes segments that could be written again, but for a few, as far as the ring is too large.
@@ -55,8 +36,7 @@ impl CommitLog {
         if !self.in_flight.is_empty() {
             return;
         }
-        let in_ring = |segment: &&Segment| !matches!(segment.state, State::Adopted { .. });
-        let mut held: u64 = self.ring.segments.iter().filter(in_ring).map(|segment| segment.bytes).sum();
+        let mut held = self.ring.bytes();
         let (most, spare) =
             if self.is_scarce { (0, SPARE) } else { (self.ring_enough() / 2 * 3, FREE_ENOUGH) };
         // A header under way may not be there after a crash, and then the one before is the newest.

@@ -211,6 +211,12 @@ impl Ring {
         self.segments.iter_mut().find(|segment| segment.slot == slot).expect("a slot in use has its segment")
     }
 
+    /// Bytes of the files that are the ring's: those that are runs are not.
+    pub fn bytes(&self) -> u64 {
+        let in_ring = |segment: &&Segment| !matches!(segment.state, State::Adopted { .. });
+        self.segments.iter().filter(in_ring).map(|segment| segment.bytes).sum()
+    }
+
     /// Where a generation stands.
     pub fn of_generation(&mut self, wanted: u64) -> Option<&mut Segment> {
         let holds = |segment: &&mut Segment| match segment.state {

@@ -56,18 +56,28 @@ impl CommitLog {
         !is_through
     }
 
+    /// Whether the group has anything in runs.
+    pub fn has_runs(&self, group: GroupId) -> bool {
+        self.runs.groups.get(&group).is_some_and(|runs| !runs.runs.is_empty())
+    }
+
+    /// Bytes of the blocks that the group has in runs. Walks them all.
+    pub fn run_bytes(&self, group: GroupId) -> u64 {
+        self.runs.groups.get(&group).map_or(0, |runs| runs.runs.iter().map(Run::bytes).sum())
+    }
+
     /// Runs without blocks go. A file that no other run points into goes as a whole: none of it is given back before.
     fn drop_runs(&mut self, gone: Vec<Run>) {
+        if gone.is_empty() {
+            return;
+        }
         let runs = self.runs.groups.values().flat_map(|group| &group.runs);
-        let is_adopted = |run: &&Run| run.identity.is_adopted();
-        let slots: BTreeSet<u32> = match gone.iter().any(|run| is_adopted(&run)) {
-            true => runs.filter(is_adopted).map(|run| run.identity.slot).collect(),
-            false => BTreeSet::new(),
-        };
+        let adopted = runs.filter(|run| run.identity.is_adopted());
+        let slots: BTreeSet<u32> = adopted.map(|run| run.identity.slot).collect();
         for run in gone.iter().filter(|run| !slots.contains(&run.identity.slot)) {
             self.dead.forget(&run.data);
         }
-        self.runs.is_stale |= !gone.is_empty();
+        self.runs.is_stale = true;
         self.runs.dropped.extend(gone);
     }
 

@@ -5,7 +5,6 @@
 //! whole state of the group.
 
 use super::QueueGroup;
-use super::group::GroupLog;
 use crate::Broker;
 
 /// How long after something was freed it is looked what a checkpoint would give back, microseconds.
@@ -59,7 +58,6 @@ impl Broker {
 }
 
 fn is_worth_it(group: &QueueGroup) -> bool {
-    matches!(group.log, GroupLog::Replicated(_))
-        && group.freed.entries > 0
+    group.freed.entries > 0
         && group.freed.entries.saturating_mul(NEEDED_PER_FREED) >= group.machine.live_entries()
 }

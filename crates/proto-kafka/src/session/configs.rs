@@ -16,6 +16,7 @@ use model::{LogAnswer, LogRequest};
 
 use super::config_table::{self, Kind};
 use super::reply::{Asked, Node, Reply, distinct, mismatch, named};
+use super::topics::counted;
 use crate::map::{self, About, Code};
 use crate::wire::{Decoder, Encoder, Malformed};
 
@@ -270,10 +271,7 @@ fn alter(
 
 /// It is not clear what becomes of a resource that is named more than once.
 fn mark_doubles(altered: &mut [Altered]) {
-    let mut counts: BTreeMap<(i8, String), usize> = BTreeMap::new();
-    for altered in altered.iter() {
-        *counts.entry((altered.kind, altered.name.clone())).or_default() += 1;
-    }
+    let counts = counted(altered.iter().map(|altered| (altered.kind, altered.name.clone())));
     for altered in altered.iter_mut() {
         altered.is_double = counts[&(altered.kind, altered.name.clone())] > 1;
     }

@@ -48,7 +48,8 @@ fn refuse_doubles<T>(checked: &mut Checked<T>) {
     });
 }
 
-fn counted<T: Ord>(all: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+/// How often each is there.
+pub(super) fn counted<T: Ord>(all: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
     let mut counts = BTreeMap::new();
     all.for_each(|one| *counts.entry(one).or_default() += 1);
     counts
